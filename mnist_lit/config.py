@@ -1,0 +1,274 @@
+"""The schema of a run's config: every option with its type and range. Imports no torch, so a bad option fails at once.
+
+Holds no defaults: those are in `conf/`, one commented line each.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
+
+from mnist_lit.choices import Activation, Loss, Output, loss_objection
+from mnist_lit.errors import UserError
+
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    def options(self) -> dict[str, Any]:
+        """The fields but for `name`, as keyword arguments."""
+        return self.model_dump(exclude={"name"})
+
+
+# ---- data ----------------------------------------------------------------------------------------------------------
+
+
+def _split_commas(mirrors: Any) -> Any:
+    return [url.strip() for url in mirrors.split(",") if url.strip()] if isinstance(mirrors, str) else mirrors
+
+
+class DataSection(Section):
+    batch_size: PositiveInt
+    val_size: PositiveInt
+    split_seed: Annotated[int, Field(ge=0)]
+    mean: float
+    std: PositiveFloat
+
+    def _check_sizes(self, available: int, what: str) -> None:
+        most = available - 10  # leaves each class a sample to train on
+        if not 10 <= self.val_size <= most:
+            raise ValueError(f"data.val_size={self.val_size}: expected 10 to {most:,} of {what}")
+        if self.batch_size > available - self.val_size:
+            raise ValueError(
+                f"data.batch_size={self.batch_size}: larger than the training set "
+                f"({available - self.val_size:,} samples: {what} less data.val_size={self.val_size})"
+            )
+
+
+class MNISTData(DataSection):
+    name: Literal["mnist"]
+    root: Annotated[str, Field(min_length=1)]
+    mirrors: Annotated[list[str] | None, BeforeValidator(_split_commas)]
+    fallback: Literal["digits"] | None
+
+    @model_validator(mode="after")
+    def _sizes(self) -> "MNISTData":
+        self._check_sizes(60_000, "the official 60,000")
+        return self
+
+
+class DigitsData(DataSection):
+    name: Literal["digits"]
+    fallback_reason: str | None
+
+    @model_validator(mode="after")
+    def _sizes(self) -> "DigitsData":
+        self._check_sizes(1_437, "the 1,437 digits that are not for testing")
+        return self
+
+
+# ---- model and loss ------------------------------------------------------------------------------------------------
+
+
+class ModelSection(Section):
+    target: str = Field(alias="_target_")
+
+    def options(self) -> dict[str, Any]:
+        return self.model_dump(exclude={"target"})
+
+
+class MLPModel(ModelSection):
+    hidden: list[PositiveInt]
+    activation: Activation
+    output: Output
+
+
+class CNNModel(ModelSection):
+    activation: Activation
+    output: Output
+
+
+class OwnModel(ModelSection):
+    """A network from outside the package; its own options are checked against its constructor when it is imported."""
+
+    model_config = ConfigDict(extra="allow")
+    output: Output = "logits"
+
+
+def _model_kind(section: Any) -> str:
+    target = section.get("_target_") if isinstance(section, dict) else getattr(section, "target", None)
+    return {"mnist_lit.models.MLP": "MLP", "mnist_lit.models.CNN": "CNN"}.get(str(target), "own")
+
+
+Model = Annotated[
+    Annotated[MLPModel, Tag("MLP")] | Annotated[CNNModel, Tag("CNN")] | Annotated[OwnModel, Tag("own")],
+    Discriminator(_model_kind),
+]
+
+
+class LossSection(Section):
+    name: Loss
+
+
+# ---- optimisation --------------------------------------------------------------------------------------------------
+
+
+class SGD(Section):
+    name: Literal["sgd"]
+    lr: PositiveFloat
+    momentum: Fraction
+    nesterov: bool
+    weight_decay: NonNegativeFloat
+
+    @model_validator(mode="after")
+    def _nesterov_needs_momentum(self) -> "SGD":
+        if self.nesterov and self.momentum == 0:
+            raise ValueError("optimizer.nesterov=true needs optimizer.momentum above 0")
+        return self
+
+
+class Adam(Section):
+    name: Literal["adam", "adamw"]
+    lr: PositiveFloat
+    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)]
+    eps: PositiveFloat
+    weight_decay: NonNegativeFloat
+
+
+class Adagrad(Section):
+    name: Literal["adagrad"]
+    lr: PositiveFloat
+    lr_decay: NonNegativeFloat
+    weight_decay: NonNegativeFloat
+
+
+class RMSprop(Section):
+    name: Literal["rmsprop"]
+    lr: PositiveFloat
+    alpha: Fraction
+    momentum: Fraction
+    weight_decay: NonNegativeFloat
+
+
+class NoSchedule(Section):
+    name: Literal["none"]
+
+
+class StepSchedule(Section):
+    name: Literal["step"]
+    step_size: PositiveInt
+    gamma: Annotated[float, Field(gt=0, le=1)]
+
+
+class CosineSchedule(Section):
+    name: Literal["cosine"]
+    eta_min: NonNegativeFloat
+
+
+class OneCycleSchedule(Section):
+    name: Literal["onecycle"]
+    pct_start: Annotated[float, Field(gt=0, lt=1)]
+    div_factor: Annotated[float, Field(ge=1)]
+    final_div_factor: Annotated[float, Field(ge=1)]
+
+
+Optimizer = Annotated[SGD | Adam | Adagrad | RMSprop, Field(discriminator="name")]
+Scheduler = Annotated[NoSchedule | StepSchedule | CosineSchedule | OneCycleSchedule, Field(discriminator="name")]
+
+
+# ---- the run -------------------------------------------------------------------------------------------------------
+
+
+class TrainerSection(Section):
+    accelerator: Literal["auto", "cpu", "gpu", "mps"]
+    devices: PositiveInt
+    max_epochs: PositiveInt
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"]
+    gradient_clip_val: PositiveFloat | None
+    steps_per_execution: PositiveInt | Literal["auto"]
+    log_every_n_steps: PositiveInt
+
+    @model_validator(mode="after")
+    def _half_needs_gpu(self) -> "TrainerSection":
+        if self.precision == "16-mixed" and self.accelerator == "cpu":
+            raise ValueError("trainer.precision=16-mixed needs a GPU; on the CPU take 32-true or bf16-mixed")
+        return self
+
+
+class LoggerSection(Section):
+    tensorboard: bool
+    csv: bool
+
+
+class CheckpointSection(Section):
+    monitor: Literal["val_acc", "val_loss"]
+
+    @property
+    def mode(self) -> str:
+        return "max" if self.monitor == "val_acc" else "min"
+
+
+class TrainConfig(Section):
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    data: Annotated[MNISTData | DigitsData, Field(discriminator="name")]
+    model: Model
+    loss: LossSection
+    optimizer: Optimizer
+    scheduler: Scheduler
+    trainer: TrainerSection
+    logger: LoggerSection
+    checkpoint: CheckpointSection
+
+    @model_validator(mode="after")
+    def _loss_fits_output(self) -> "TrainConfig":
+        if objection := loss_objection(self.loss.name, self.model.output):
+            raise ValueError(objection)
+        return self
+
+
+def parse_config(values: Any) -> TrainConfig:
+    """Check a composed, resolved config.
+
+    Raises:
+        UserError: naming every option that is wrong, its value and what is legal.
+    """
+    try:
+        return TrainConfig.model_validate(values)
+    except ValidationError as error:
+        raise UserError("\n".join(_explain(problem) for problem in error.errors())) from None
+
+
+def _explain(problem: Any) -> str:
+    path = [str(part) for part in problem["loc"]]
+    option = ".".join(part for part in path if part not in _UNION_TAGS)
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if problem["type"] == "value_error":
+        return message
+    if problem["type"] == "extra_forbidden":
+        return f"{option}: there is no such option"
+    if problem["type"] == "missing":
+        return f"{option}: is missing"
+    return f"{option}={_shown(problem['input'])}: {message}"
+
+
+def _shown(value: Any) -> str:
+    return "null" if value is None else str(value)
+
+
+_UNION_TAGS = {"MLP", "CNN", "own", "mnist", "digits", "sgd", "adam", "adamw", "adagrad", "rmsprop"} | {
+    "none", "step", "cosine", "onecycle", "int", "literal['auto']", "constrained-int", "float",
+}  # fmt: skip
+

@@ -1,0 +1,1 @@
+"""Bytes → verified files → tensors → batches on the device."""

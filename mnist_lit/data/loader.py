@@ -1,0 +1,110 @@
+"""The data path: the order of an epoch, and tensors on the device cut into blocks of mini-batches."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import ceil
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mnist_lit.data.datasets import Part
+
+
+def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
+    """A permutation of range(size) that depends on (seed, epoch) and on nothing else."""
+    mixed = int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
+    return torch.randperm(size, generator=torch.Generator().manual_seed(mixed))
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """uint8 pixels → float32, (pixel / 255 - mean) / std."""
+
+    mean: float
+    std: float
+
+    def __call__(self, images: Tensor) -> Tensor:
+        return images.to(torch.float32).mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
+
+
+class Block:
+    """The mini-batches of one call of `training_step`, cut when they are asked for.
+
+    Neither a list nor a dataclass, because Lightning would walk through its tensors on every call.
+    """
+
+    def __init__(self, part: Part, indices: tuple[Tensor, ...], normalize: Normalize) -> None:
+        self.part = part
+        self.indices = indices
+        self.normalize = normalize
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def samples(self) -> int:
+        return sum(len(index) for index in self.indices)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Pairs of images [batch, 1, 28, 28] float32, normalised, and labels [batch] int64."""
+        for index in self.indices:
+            yield self.normalize(self.part.images[index]), self.part.labels[index]
+
+
+class TrainLoader:
+    """One epoch as blocks of `steps_per_execution` mini-batches; every sample once, the last batch may be smaller.
+
+    Follows Lightning's conventions for loaders: `sampler.set_epoch` chooses the order, `state_dict` holds the
+    position within the epoch, so that a run stopped between two blocks goes on with the next one.
+    """
+
+    def __init__(
+        self, part: Part, normalize: Normalize, *, batch_size: int, steps_per_execution: int, seed: int
+    ) -> None:
+        self.part = part
+        self.normalize = normalize
+        self.batch_size = batch_size
+        self.steps_per_execution = steps_per_execution
+        self.seed = seed
+        self.sampler = self
+        self.epoch = 0
+        self._blocks_done = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return ceil(ceil(len(self.part) / self.batch_size) / self.steps_per_execution)
+
+    def __iter__(self) -> Iterator[Block]:
+        order = epoch_order(len(self.part), self.seed, self.epoch).to(self.part.labels.device)
+        batches = order.split(self.batch_size)
+        for done in range(self._blocks_done, len(self)):
+            self._blocks_done = (done + 1) % len(self)
+            start = done * self.steps_per_execution
+            yield Block(self.part, batches[start : start + self.steps_per_execution], self.normalize)
+
+    def state_dict(self) -> dict[str, int]:
+        return {"blocks_done": self._blocks_done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self._blocks_done = state["blocks_done"]
+
+
+class EvalLoader:
+    """Pairs of normalised images and labels in the data set's own order, in large batches."""
+
+    BATCH_SIZE = 1000
+
+    def __init__(self, part: Part, normalize: Normalize) -> None:
+        self.part = part
+        self.normalize = normalize
+
+    def __len__(self) -> int:
+        return ceil(len(self.part) / self.BATCH_SIZE)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        images, labels = self.part.images.split(self.BATCH_SIZE), self.part.labels.split(self.BATCH_SIZE)
+        for image_batch, label_batch in zip(images, labels, strict=True):
+            yield self.normalize(image_batch), label_batch

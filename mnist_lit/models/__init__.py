@@ -1,0 +1,7 @@
+"""LightningModules: one base that knows losses, metrics and optimisation; the networks are architecture only."""
+
+from mnist_lit.models.base import DigitClassifier
+from mnist_lit.models.cnn import CNN
+from mnist_lit.models.mlp import MLP
+
+__all__ = ["CNN", "MLP", "DigitClassifier"]

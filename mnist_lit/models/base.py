@@ -1,0 +1,140 @@
+"""The base of every network: loss, metrics, optimisation. A subclass sets `self.network` and is done."""
+
+from collections.abc import Callable, Iterable
+from typing import Any, cast
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.trainer.states import TrainerFn
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from mnist_lit.data.loader import Block
+from mnist_lit.models.layers import OUTPUTS, probabilities
+from mnist_lit.models.losses import Loss
+from mnist_lit.models.meter import TrainMeter
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
+
+
+class DigitClassifier(LightningModule):
+    """A classifier of 28 × 28 digits. A subclass sets `self.network`: images [n, 1, 28, 28] → scores [n, 10].
+
+    Its constructor's own arguments must be plain values (str, int, float, bool, lists of them): they are saved as
+    hyper-parameters, so that a checkpoint can be loaded from the file alone. The rest it passes on as `**kwargs`.
+
+    `optimizer` and `scheduler` are factories (a partial of a torch class, say); a network that only predicts needs
+    neither. The scheduler advances once per optimiser step.
+    """
+
+    network: nn.Module
+
+    def __init__(
+        self,
+        *,
+        output: str = "logits",
+        loss: str = "cross_entropy",
+        optimizer: OptimizerFactory | None = None,
+        scheduler: SchedulerFactory | None = None,
+        gradient_clip_val: float | None = None,
+        log_every_n_steps: int = 50,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["optimizer", "scheduler", "gradient_clip_val", "log_every_n_steps"])
+        self.automatic_optimization = False  # training_step makes many steps a call
+        self.example_input_array = torch.zeros(1, 1, 28, 28)
+        self.output = output
+        self.loss = Loss(loss, output)
+        self.optimizer = optimizer
+        self.scheduler = scheduler
+        self.gradient_clip_val = gradient_clip_val
+        self.meter = TrainMeter(log_every_n_steps)
+        self.eval_loss = MeanMetric()
+        self.eval_acc = MulticlassAccuracy(num_classes=10, average="micro")
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images [n, 1, 28, 28], normalised → [n, 10]: logits, log-probabilities or probabilities, as `output` says."""
+        return OUTPUTS[self.output](self.network(images))
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """Images [n, 1, 28, 28], normalised → probabilities [n, 10], whatever `output` is."""
+        return probabilities(self.output, self(images))
+
+    @property
+    def parameter_count(self) -> int:
+        return sum(parameter.numel() for parameter in self.parameters())
+
+    def configure_optimizers(self) -> Any:
+        if self.optimizer is None:
+            raise ValueError(f"{type(self).__name__} was made without an optimizer, so it can predict but not train")
+        optimizer = self.optimizer(self.parameters())
+        return optimizer if self.scheduler is None else ([optimizer], [self.scheduler(optimizer)])
+
+    def training_step(self, block: Block, block_idx: int) -> None:
+        """One optimiser step for each mini-batch of the block."""
+        optimizer = cast(LightningOptimizer, self.optimizers())
+        scheduler = cast(LRScheduler | None, self.lr_schedulers())
+        for images, labels in block:
+            outputs = self(images)
+            loss = self.loss(outputs, labels)
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            if self.gradient_clip_val is not None:
+                self.clip_gradients(optimizer, self.gradient_clip_val)
+            optimizer.step()
+            self.meter.update(loss, outputs, labels, optimizer.param_groups[0]["lr"])
+            if scheduler is not None:
+                scheduler.step()
+        self._report_training()
+
+    def _report_training(self) -> None:
+        for step, metrics in self.meter.read():
+            self.write(metrics, step)
+        self.log_dict(self.meter.epoch.means(), prog_bar=True, logger=False)
+
+    def on_train_epoch_end(self) -> None:
+        epoch = {f"{name}_epoch": value for name, value in self.meter.end_epoch().items()}
+        self.write(epoch, self.trainer.global_step)
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate(*batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._report_evaluation("val")
+
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        self._evaluate(*batch)
+
+    def on_test_epoch_end(self) -> None:
+        self._report_evaluation("test")
+
+    def _evaluate(self, images: Tensor, labels: Tensor) -> None:
+        outputs = self(images)
+        self.eval_loss.update(self.loss(outputs, labels), weight=len(labels))
+        self.eval_acc.update(outputs, labels)
+
+    def _report_evaluation(self, stage: str) -> None:
+        metrics = {f"{stage}_loss": self.eval_loss.compute(), f"{stage}_acc": self.eval_acc.compute()}
+        self.eval_loss.reset()
+        self.eval_acc.reset()
+        self.log_dict(metrics, prog_bar=stage == "val", logger=False)
+        if self.trainer.state.fn != TrainerFn.VALIDATING:  # that repeats what an epoch of the fit has written
+            self.write({name: float(value) for name, value in metrics.items()}, self.trainer.global_step)
+
+    def write(self, metrics: dict[str, float], step: int) -> None:
+        """Write to every logger at the number of optimiser steps made, which Lightning's own logging does not know:
+        it counts calls of `training_step`."""
+        for logger in self.loggers:
+            logger.log_metrics(metrics | {"epoch": self.trainer.current_epoch}, step)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["network"] = f"{type(self).__module__}.{type(self).__qualname__}"
+        checkpoint["train_meter"] = self.meter.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.meter.load_state_dict(checkpoint["train_meter"])

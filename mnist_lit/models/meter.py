@@ -1,0 +1,80 @@
+"""Training loss and accuracy: kept on the device step by step, read and averaged once a block."""
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+class LossNotFinite(ArithmeticError):
+    """The training loss became NaN or infinite."""
+
+    def __init__(self, step: int, loss: float) -> None:
+        super().__init__(f"the training loss became {loss} at step {step}")
+        self.step = step
+
+
+@dataclass
+class Sums:
+    loss: float = 0.0
+    correct: float = 0.0
+    samples: int = 0
+
+    def add(self, loss: float, correct: float, samples: int) -> None:
+        self.loss += loss * samples
+        self.correct += correct
+        self.samples += samples
+
+    def means(self) -> dict[str, float]:
+        return {"train_loss": self.loss / self.samples, "train_acc": self.correct / self.samples}
+
+
+@dataclass
+class TrainMeter:
+    """Averages over windows of `every_n_steps` optimiser steps and over epochs, whatever blocks the steps come in."""
+
+    every_n_steps: int
+    step: int = 0
+    window: Sums = field(default_factory=Sums)
+    epoch: Sums = field(default_factory=Sums)
+    _pending: list[tuple[Tensor, Tensor, int, float]] = field(default_factory=list)
+
+    def update(self, loss: Tensor, outputs: Tensor, labels: Tensor, lr: float) -> None:
+        """Note one step; nothing is read from the device."""
+        self._pending.append((loss.detach(), (outputs.detach().argmax(1) == labels).sum(), len(labels), lr))
+
+    def read(self) -> list[tuple[int, dict[str, float]]]:
+        """Read what `update` has noted; the (step, metrics) of each window that it completes.
+
+        Raises:
+            LossNotFinite: naming the first step at which the loss was NaN or infinite.
+        """
+        losses = torch.stack([loss for loss, *_ in self._pending]).tolist()
+        corrects = torch.stack([correct for _, correct, *_ in self._pending]).tolist()
+        completed = []
+        for loss, correct, (*_, samples, lr) in zip(losses, corrects, self._pending, strict=True):
+            self.step += 1
+            if not math.isfinite(loss):
+                raise LossNotFinite(self.step, loss)
+            self.window.add(loss, correct, samples)
+            self.epoch.add(loss, correct, samples)
+            if self.step % self.every_n_steps == 0:
+                completed.append((self.step, self.window.means() | {"lr": lr}))
+                self.window = Sums()
+        self._pending.clear()
+        return completed
+
+    def end_epoch(self) -> dict[str, float]:
+        """The epoch's means; the next epoch starts from nothing."""
+        means = self.epoch.means()
+        self.epoch = Sums()
+        return means
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"step": self.step, "window": asdict(self.window), "epoch": asdict(self.epoch)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+        self.window, self.epoch = Sums(**state["window"]), Sums(**state["epoch"])

@@ -1,0 +1,111 @@
+"""Config → objects: data, network, optimiser, schedule. Each class is given plain values and partials."""
+
+import importlib
+import inspect
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn, optim
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler, OneCycleLR, StepLR
+from torch.utils.flop_counter import FlopCounterMode
+
+from mnist_lit.config import TrainConfig
+from mnist_lit.data.datamodule import DigitDataModule, MNISTDataModule, SklearnDigitsDataModule
+from mnist_lit.errors import UserError
+from mnist_lit.models import DigitClassifier
+
+OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
+    "sgd": optim.SGD,
+    "adam": optim.Adam,
+    "adamw": optim.AdamW,
+    "adagrad": optim.Adagrad,
+    "rmsprop": optim.RMSprop,
+}
+FUSED = {"cpu": {"sgd", "adam", "adamw", "adagrad"}, "cuda": {"sgd", "adam", "adamw"}}
+
+
+def build_data(config: TrainConfig) -> DigitDataModule:
+    classes = {"mnist": MNISTDataModule, "digits": SklearnDigitsDataModule}
+    options = {
+        name: value for name, value in config.data.options().items() if name not in ("fallback", "fallback_reason")
+    }
+    return classes[config.data.name](**options, seed=config.seed)
+
+
+def build_model(config: TrainConfig, steps_per_epoch: int) -> DigitClassifier:
+    network = network_class(config.model.target, config.model.options())
+    return network(
+        **config.model.options(),
+        loss=config.loss.name,
+        optimizer=optimizer_factory(config.optimizer.name, **config.optimizer.options()),
+        scheduler=scheduler_factory(
+            config.scheduler.name, steps_per_epoch, config.trainer.max_epochs, **config.scheduler.options()
+        ),
+        gradient_clip_val=config.trainer.gradient_clip_val,
+        log_every_n_steps=config.trainer.log_every_n_steps,
+    )
+
+
+def network_class(target: str, options: dict[str, Any]) -> type[DigitClassifier]:
+    """The class that `model._target_` names.
+
+    Raises:
+        UserError: if it is not a network derived from DigitClassifier, or does not take these options.
+    """
+    module_name, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), name) if module_name else None
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"model._target_={target}: {error}. Is its folder on PYTHONPATH?") from error
+    if not (inspect.isclass(found) and issubclass(found, DigitClassifier)):
+        raise UserError(f"model._target_={target}: is not a class derived from mnist_lit.models.DigitClassifier")
+    try:
+        inspect.signature(found).bind(**options)
+    except TypeError as error:
+        raise UserError(f"model._target_={target}: {error}; it takes {inspect.signature(found)}") from error
+    return found
+
+
+def optimizer_factory(name: str, **options: Any) -> Callable[[Iterable[nn.Parameter]], optim.Optimizer]:
+    """Parameters → optimiser, in torch's fused implementation where the parameters' device has one."""
+
+    def make(parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
+        parameters = list(parameters)
+        fused = {"fused": True} if name in FUSED.get(parameters[0].device.type, ()) else {}
+        return OPTIMIZERS[name](parameters, **options, **fused)
+
+    return make
+
+
+def scheduler_factory(
+    name: str, steps_per_epoch: int, max_epochs: int, **options: Any
+) -> Callable[[optim.Optimizer], LRScheduler] | None:
+    """Optimiser → schedule that advances once per optimiser step; None for `none`. `step_size` counts epochs."""
+    total_steps = steps_per_epoch * max_epochs
+    match name:
+        case "step":
+            return partial(StepLR, step_size=options["step_size"] * steps_per_epoch, gamma=options["gamma"])
+        case "cosine":
+            return partial(CosineAnnealingLR, T_max=total_steps, **options)
+        case "onecycle":  # its peak is the optimiser's own lr; the momentum is left as configured
+            return lambda optimizer: OneCycleLR(
+                optimizer,
+                max_lr=optimizer.param_groups[0]["lr"],
+                total_steps=total_steps,
+                cycle_momentum=False,
+                **options,
+            )
+    return None
+
+
+def auto_steps_per_execution(model: DigitClassifier, batch_size: int) -> int:
+    """So many mini-batches that a call takes about 0.1 s on two slow cores, 100 at most.
+
+    Computed from the network's size and not timed, so that a run and its resumption cut the epoch alike.
+    """
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.network(model.example_input_array)
+    seconds_per_step = 0.0002 + 3 * counter.get_total_flops() * batch_size / 40e9
+    return max(1, min(100, round(0.1 / seconds_per_step)))

@@ -1,0 +1,161 @@
+"""What Hydra does before it makes a run's folder: check the config, get the data, claim the folder. Imports no torch."""
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
+from omegaconf.errors import OmegaConfBaseException
+
+from mnist_lit.config import MNISTData, OwnModel, TrainConfig, parse_config
+from mnist_lit.data.files import MNISTUnavailable, ensure_mnist
+from mnist_lit.errors import UserError
+
+TRACES_OF_A_RUN = ("result.json", "config.yaml", "checkpoints", "metrics.csv")
+
+
+class Preflight(Callback):
+    """A Hydra callback; whatever it objects to ends the program before anything has been written."""
+
+    def on_run_start(self, config: DictConfig, config_name: str | None = None, **kwargs: Any) -> None:
+        with _error_ends_program():
+            checked = checked_config(config)
+            check_surroundings(checked)
+            if fallback := fallback_data(checked, config, config_name, RunMode.RUN):
+                with read_write(config), open_dict(config):
+                    config.data = fallback
+            with read_write(config.hydra.run):
+                config.hydra.run.dir = claim_folder(config.hydra.run.dir, _chosen_by_user(config, "hydra.run.dir"))
+
+    def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **kwargs: Any) -> None:
+        with _error_ends_program():
+            checked = checked_config(config)
+            check_surroundings(checked)
+            if fallback := fallback_data(checked, config, config_name, RunMode.MULTIRUN):
+                with read_write(config.hydra.overrides):
+                    config.hydra.overrides.task = [
+                        *_overrides_for_digits(config),
+                        f"data.fallback_reason={_quoted(fallback.fallback_reason)}",
+                    ]
+            with read_write(config.hydra.sweep):
+                config.hydra.sweep.dir = claim_folder(
+                    config.hydra.sweep.dir, _chosen_by_user(config, "hydra.sweep.dir")
+                )
+
+
+def checked_config(config: DictConfig) -> TrainConfig:
+    """The config of a run without Hydra's own part, resolved and checked.
+
+    Raises:
+        UserError: naming every option that is wrong.
+    """
+    try:
+        values = {str(key): _resolved(config, str(key)) for key in config if key != "hydra"}
+    except OmegaConfBaseException as error:
+        raise UserError(str(error).splitlines()[0]) from error
+    return parse_config(values)
+
+
+def check_surroundings(config: TrainConfig) -> None:
+    """What only this machine can answer: is the accelerator there, does a network from outside the package exist."""
+    if config.trainer.accelerator in ("gpu", "mps"):
+        from mnist_lit.training.devices import check_accelerator
+
+        check_accelerator(config.trainer.accelerator, config.trainer.devices)
+    if isinstance(config.model, OwnModel):
+        from mnist_lit.training.build import network_class
+
+        network_class(config.model.target, config.model.options())
+
+
+def fallback_data(
+    checked: TrainConfig, config: DictConfig, config_name: str | None, mode: RunMode
+) -> DictConfig | None:
+    """Get MNIST, if that is what was asked for; the config of the data to take instead if it cannot be had."""
+    if not isinstance(checked.data, MNISTData):
+        return None
+    try:
+        ensure_mnist(checked.data.root, checked.data.mirrors)
+    except MNISTUnavailable as unavailable:
+        if checked.data.fallback is None:
+            raise
+        loader = GlobalHydra.instance().config_loader()
+        digits = loader.load_configuration(config_name, _overrides_for_digits(config), mode).data
+        with open_dict(digits):
+            digits.fallback_reason = str(unavailable)
+        return digits
+    return None
+
+
+def claim_folder(wanted: str, chosen_by_user: bool) -> str:
+    """Make the folder and return its path: `wanted`, or with a number behind it if another run has just taken that.
+
+    Raises:
+        UserError: if it cannot be written, or the user chose a folder that holds a run already.
+    """
+    path, number = Path(wanted), 1
+    try:
+        if chosen_by_user:
+            if taken := [name for name in TRACES_OF_A_RUN if (path / name).exists()]:
+                raise UserError(f"{path} holds a run already ({', '.join(taken)}). Name another folder")
+            path.mkdir(parents=True, exist_ok=True)
+            (path / ".writable").touch()
+            (path / ".writable").unlink()
+            return str(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            try:
+                path.mkdir()
+            except FileExistsError:
+                number += 1
+                path = Path(f"{wanted}_{number}")
+            else:
+                return str(path)
+    except OSError as error:
+        raise UserError(
+            f"{path} cannot be written: {error.strerror or error}. Name another folder with hydra.run.dir=FOLDER"
+        ) from error
+
+
+def _resolved(config: DictConfig, key: str) -> Any:
+    value = config[key]
+    return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+
+
+def _chosen_by_user(config: DictConfig, key: str) -> bool:
+    return any(override.lstrip("+").startswith(f"{key}=") for override in config.hydra.overrides.hydra)
+
+
+def _overrides_for_digits(config: DictConfig) -> list[str]:
+    """The command line's overrides, with data=digits for whatever it says of data that only MNIST has."""
+    parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+    kept = [
+        str(override.input_line)
+        for override in parsed
+        if override.key_or_group != "data"
+        and not (override.key_or_group.startswith("data.") and override.key_or_group != "data.batch_size")
+    ]
+    return [*kept, "data=digits"]
+
+
+def _quoted(text: str) -> str:
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
+
+
+@contextmanager
+def _error_ends_program() -> Iterator[None]:
+    """Hydra turns a callback's exceptions into warnings and goes on; these must stop it."""
+    try:
+        yield
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except Exception:
+        traceback.print_exc()
+        sys.exit(1)

@@ -1,0 +1,64 @@
+"""result.json: what a run was and how it ended, written when it starts and again when it stops, however it stops."""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import mnist_lit
+from mnist_lit.training.interrupts import RunInterrupted
+
+RESULT = "result.json"
+PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "tensorboard")
+
+
+class ResultFile:
+    """`values` is what result.json holds; `save` writes it whole or not at all."""
+
+    def __init__(self, folder: Path, values: dict[str, Any]) -> None:
+        self.path = folder / RESULT
+        self.values: dict[str, Any] = {"status": "running"} | values
+
+    def update(self, **values: Any) -> None:
+        self.values.update(values)
+        self.save()
+
+    def save(self) -> None:
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self.values, indent=2) + "\n")
+        os.replace(temporary, self.path)
+
+    @contextmanager
+    def status_recorded(self) -> Iterator[None]:
+        """Within it, whatever ends the run is written down: completed, interrupted or failed, and why."""
+        try:
+            yield
+        except (RunInterrupted, KeyboardInterrupt, SystemExit) as stop:
+            self.update(status="interrupted", error=str(stop) or type(stop).__name__)
+            raise
+        except BaseException as error:
+            self.update(status="failed", error=f"{type(error).__name__}: {error}")
+            raise
+        self.update(status="completed")
+
+
+def versions() -> dict[str, str]:
+    return {
+        "mnist-lit": mnist_lit.__version__,
+        "python": platform.python_version(),
+        **{package: version(package) for package in PACKAGES},
+    }
+
+
+def git_commit() -> str | None:
+    """The commit that the project's checkout is at, with `-dirty` behind it if files differ; None outside a checkout."""
+    command = ["git", "-C", str(Path(mnist_lit.__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

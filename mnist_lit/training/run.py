@@ -1,0 +1,139 @@
+"""The story of a run: `train(config, folder)` fits a network, tests its best checkpoint and writes everything down."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import yaml
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+
+from mnist_lit.choices import loss_warning
+from mnist_lit.config import TrainConfig
+from mnist_lit.data.datamodule import DigitDataModule
+from mnist_lit.models import DigitClassifier
+from mnist_lit.training import story
+from mnist_lit.training.build import auto_steps_per_execution, build_data, build_model
+from mnist_lit.training.checkpoints import DurableCheckpointIO, checkpoint_callbacks, read_checkpoint
+from mnist_lit.training.devices import device_name
+from mnist_lit.training.interrupts import RunInterrupted, StopOnSignal
+from mnist_lit.training.metrics_csv import MetricsCSV
+from mnist_lit.training.progress import RunProgress
+from mnist_lit.training.result import ResultFile, git_commit, versions
+from mnist_lit.training.stopwatch import Stopwatch
+
+log = logging.getLogger(__name__)
+for chatty in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(chatty).setLevel(logging.WARNING)  # the run says itself which device it takes
+
+
+def train(config: TrainConfig, folder: Path, command: str) -> dict[str, Any]:
+    """Train, test and record one run in `folder`, which must exist; returns what its result.json holds.
+
+    `command` is the command line that started it, to be written down.
+
+    Raises:
+        RunInterrupted: on Ctrl-C or SIGTERM, once last.ckpt is written.
+    """
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(by_alias=True), sort_keys=False))
+    seed_everything(config.seed, verbose=False)
+    data = build_data(config)
+    model = build_model(config, data.steps_per_epoch)
+    data.steps_per_execution = steps_per_execution(config, model)
+    stopwatch = Stopwatch()
+    trainer = build_trainer(config, folder, data, stopwatch)
+    result = ResultFile(folder, facts(config, model, data, trainer, command))
+
+    with result.status_recorded():
+        story.opening(config, folder, model, data, trainer)
+        if warning := loss_warning(config.loss.name, model.output):
+            log.warning(story.warning_box("This combination trains badly", warning))
+        try:
+            trainer.fit(model, data)
+        except RunInterrupted:
+            log.warning(f"interrupted at step {trainer.global_step:,}; saved {folder}/checkpoints/last.ckpt")
+            raise
+        finally:
+            result.update(**progress(trainer, stopwatch))
+        result.update(**evaluate_best(trainer, model, data))
+    story.ending(folder, result.values)
+    return result.values
+
+
+def steps_per_execution(config: TrainConfig, model: DigitClassifier) -> int:
+    chosen = config.trainer.steps_per_execution
+    return auto_steps_per_execution(model, config.data.batch_size) if chosen == "auto" else chosen
+
+
+def build_trainer(config: TrainConfig, folder: Path, data: DigitDataModule, stopwatch: Stopwatch) -> Trainer:
+    checkpoints = folder / "checkpoints"
+    return Trainer(
+        accelerator=config.trainer.accelerator,
+        devices=config.trainer.devices,
+        max_epochs=config.trainer.max_epochs,
+        precision=config.trainer.precision,
+        logger=build_loggers(config, folder),
+        callbacks=[
+            stopwatch,
+            RunProgress(data.steps_per_epoch),
+            StopOnSignal(checkpoints / "last.ckpt"),
+            *checkpoint_callbacks(checkpoints, config.checkpoint.monitor, config.checkpoint.mode),
+        ],
+        plugins=[DurableCheckpointIO()],
+        num_sanity_val_steps=-1,  # the whole validation set once before training: the accuracy of guessing
+        log_every_n_steps=1,  # counts blocks, and only for Lightning's own logging, which is not used
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
+
+
+def build_loggers(config: TrainConfig, folder: Path) -> list[Logger]:
+    loggers: list[Logger] = []
+    if config.logger.tensorboard:
+        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False))
+    if config.logger.csv:
+        loggers.append(MetricsCSV(folder / "metrics.csv"))
+    return loggers
+
+
+def facts(
+    config: TrainConfig, model: DigitClassifier, data: DigitDataModule, trainer: Trainer, command: str
+) -> dict[str, Any]:
+    """What is known of a run before it starts."""
+    return {
+        "seed": config.seed,
+        "params": model.parameter_count,
+        "device": device_name(trainer.strategy.root_device),
+        "precision": config.trainer.precision,
+        "data": {
+            "name": data.name,
+            "fallback": getattr(config.data, "fallback_reason", None) is not None,
+            "train_size": len(data.splits.train),
+            "val_size": len(data.splits.val),
+            "test_size": len(data.splits.test),
+            "checksums": data.splits.checksums,
+        },
+        "versions": versions(),
+        "git_commit": git_commit(),
+        "command": command,
+    }
+
+
+def progress(trainer: Trainer, stopwatch: Stopwatch) -> dict[str, Any]:
+    return {
+        "epochs": trainer.current_epoch,
+        "global_step": trainer.global_step,
+        "fit_seconds": round(stopwatch.fit_seconds, 3),
+        "train_samples_per_second": round(stopwatch.train_samples_per_second, 1),
+    }
+
+
+def evaluate_best(trainer: Trainer, model: DigitClassifier, data: DigitDataModule) -> dict[str, Any]:
+    """The best checkpoint on the validation set and, this once, on the test set."""
+    best = read_checkpoint(trainer.checkpoint_callbacks[0].best_model_path)  # type: ignore[attr-defined]
+    model.load_state_dict(best["state_dict"])
+    trainer.validate(model, data, verbose=False)
+    metrics = dict(trainer.callback_metrics)
+    trainer.test(model, data, verbose=False)
+    metrics |= trainer.callback_metrics
+    return {"best_epoch": best["epoch"] + 1} | {name: float(value) for name, value in metrics.items()}

@@ -1,0 +1,15 @@
+"""Trains one digit classifier, or many with `-m`: `python train.py model=cnn optimizer=adam`."""
+
+import hydra
+from omegaconf import DictConfig
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> float:
+    from mnist_lit.training.job import run_job  # imports torch: only once the config is known to be good
+
+    return run_job(cfg)
+
+
+if __name__ == "__main__":
+    main()
