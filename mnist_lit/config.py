@@ -42,19 +42,14 @@ def _split_commas(mirrors: Any) -> Any:
 
 class DataSection(Section):
     batch_size: PositiveInt
-    val_size: PositiveInt
     split_seed: Annotated[int, Field(ge=0)]
     mean: float
     std: PositiveFloat
 
-    def _check_sizes(self, available: int, what: str) -> None:
-        most = available - 10  # leaves each class a sample to train on
-        if not 10 <= self.val_size <= most:
-            raise ValueError(f"data.val_size={self.val_size}: expected 10 to {most:,} of {what}")
-        if self.batch_size > available - self.val_size:
+    def _check_batch_size(self, train_size: int) -> None:
+        if self.batch_size > train_size:
             raise ValueError(
-                f"data.batch_size={self.batch_size}: larger than the training set "
-                f"({available - self.val_size:,} samples: {what} less data.val_size={self.val_size})"
+                f"data.batch_size={self.batch_size}: should be at most {train_size}, the size of the training set"
             )
 
 
@@ -63,20 +58,22 @@ class MNISTData(DataSection):
     root: Annotated[str, Field(min_length=1)]
     mirrors: Annotated[list[str] | None, BeforeValidator(_split_commas)]
     fallback: Literal["digits"] | None
+    val_size: Annotated[int, Field(ge=10, le=59_990)]  # of the official 60,000
 
     @model_validator(mode="after")
-    def _sizes(self) -> "MNISTData":
-        self._check_sizes(60_000, "the official 60,000")
+    def _batch_fits(self) -> "MNISTData":
+        self._check_batch_size(60_000 - self.val_size)
         return self
 
 
 class DigitsData(DataSection):
     name: Literal["digits"]
     fallback_reason: str | None
+    val_size: Annotated[int, Field(ge=10, le=1_427)]  # of the 1,437 that are not for testing
 
     @model_validator(mode="after")
-    def _sizes(self) -> "DigitsData":
-        self._check_sizes(1_437, "the 1,437 digits that are not for testing")
+    def _batch_fits(self) -> "DigitsData":
+        self._check_batch_size(1_437 - self.val_size)
         return self
 
 
@@ -261,6 +258,10 @@ def _explain(problem: Any) -> str:
         return f"{option}: there is no such option"
     if problem["type"] == "missing":
         return f"{option}: is missing"
+    if problem["type"] == "union_tag_invalid":
+        return f"{option}.name={problem['ctx']['tag']}: should be one of {problem['ctx']['expected_tags']}"
+    if problem["type"] == "union_tag_not_found":
+        return f"{option}: should name its kind, as {option}.name"
     return f"{option}={_shown(problem['input'])}: {message}"
 
 
@@ -271,4 +272,3 @@ def _shown(value: Any) -> str:
 _UNION_TAGS = {"MLP", "CNN", "own", "mnist", "digits", "sgd", "adam", "adamw", "adagrad", "rmsprop"} | {
     "none", "step", "cosine", "onecycle", "int", "literal['auto']", "constrained-int", "float",
 }  # fmt: skip
-

@@ -1,4 +1,4 @@
-"""MNIST's four files: found, downloaded, verified and unpacked. Imports no torch unless a download needs the mirrors."""
+"""MNIST's four files: found, downloaded, verified and unpacked. Needs torch only to ask torchvision for its mirrors."""
 
 import gzip
 import hashlib
@@ -143,7 +143,7 @@ class _MirrorFailed(Exception):
 
 def _open(url: str) -> http.client.HTTPResponse:
     try:
-        return urllib.request.urlopen(url, timeout=TIMEOUT)  # type: ignore[no-any-return]
+        return urllib.request.urlopen(url, timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         raise _MirrorFailed(f"HTTP {error.code} {error.reason}") from error
     except (OSError, ValueError, http.client.HTTPException) as error:

@@ -1,5 +1,6 @@
 """LightningModules: one base that knows losses, metrics and optimisation; the networks are architecture only."""
 
+from mnist_lit.models import quiet  # noqa: F401
 from mnist_lit.models.base import DigitClassifier
 from mnist_lit.models.cnn import CNN
 from mnist_lit.models.mlp import MLP

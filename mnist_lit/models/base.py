@@ -47,7 +47,7 @@ class DigitClassifier(LightningModule):
         super().__init__()
         self.save_hyperparameters(ignore=["optimizer", "scheduler", "gradient_clip_val", "log_every_n_steps"])
         self.automatic_optimization = False  # training_step makes many steps a call
-        self.example_input_array = torch.zeros(1, 1, 28, 28)
+        self.example_input_array: Tensor = torch.zeros(1, 1, 28, 28)
         self.output = output
         self.loss = Loss(loss, output)
         self.optimizer = optimizer
@@ -85,7 +85,7 @@ class DigitClassifier(LightningModule):
             optimizer.zero_grad()
             self.manual_backward(loss)
             if self.gradient_clip_val is not None:
-                self.clip_gradients(optimizer, self.gradient_clip_val)
+                self.clip_gradients(optimizer.optimizer, self.gradient_clip_val)
             optimizer.step()
             self.meter.update(loss, outputs, labels, optimizer.param_groups[0]["lr"])
             if scheduler is not None:

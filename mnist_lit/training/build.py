@@ -1,7 +1,5 @@
 """Config → objects: data, network, optimiser, schedule. Each class is given plain values and partials."""
 
-import importlib
-import inspect
 from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
@@ -13,8 +11,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mnist_lit.config import TrainConfig
 from mnist_lit.data.datamodule import DigitDataModule, MNISTDataModule, SklearnDigitsDataModule
-from mnist_lit.errors import UserError
 from mnist_lit.models import DigitClassifier
+from mnist_lit.training.networks import network_class
 
 OPTIMIZERS: dict[str, type[optim.Optimizer]] = {
     "sgd": optim.SGD,
@@ -48,32 +46,12 @@ def build_model(config: TrainConfig, steps_per_epoch: int) -> DigitClassifier:
     )
 
 
-def network_class(target: str, options: dict[str, Any]) -> type[DigitClassifier]:
-    """The class that `model._target_` names.
-
-    Raises:
-        UserError: if it is not a network derived from DigitClassifier, or does not take these options.
-    """
-    module_name, _, name = target.rpartition(".")
-    try:
-        found = getattr(importlib.import_module(module_name), name) if module_name else None
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"model._target_={target}: {error}. Is its folder on PYTHONPATH?") from error
-    if not (inspect.isclass(found) and issubclass(found, DigitClassifier)):
-        raise UserError(f"model._target_={target}: is not a class derived from mnist_lit.models.DigitClassifier")
-    try:
-        inspect.signature(found).bind(**options)
-    except TypeError as error:
-        raise UserError(f"model._target_={target}: {error}; it takes {inspect.signature(found)}") from error
-    return found
-
-
 def optimizer_factory(name: str, **options: Any) -> Callable[[Iterable[nn.Parameter]], optim.Optimizer]:
     """Parameters → optimiser, in torch's fused implementation where the parameters' device has one."""
 
     def make(parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
         parameters = list(parameters)
-        fused = {"fused": True} if name in FUSED.get(parameters[0].device.type, ()) else {}
+        fused: dict[str, Any] = {"fused": True} if name in FUSED.get(parameters[0].device.type, ()) else {}
         return OPTIMIZERS[name](parameters, **options, **fused)
 
     return make

@@ -1,4 +1,4 @@
-"""Checkpoints: written so that a crash at any moment leaves a good one, read so that a stranger's file can do no harm."""
+"""Checkpoints: a crash at any moment leaves a good one, and a stranger's file can do no harm when it is read."""
 
 import hashlib
 import os
@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 from mnist_lit.errors import UserError
 from mnist_lit.models import DigitClassifier
-from mnist_lit.training.build import network_class
+from mnist_lit.training.networks import network_class
 
 
 class DurableCheckpointIO(TorchCheckpointIO):

@@ -1,4 +1,4 @@
-"""What Hydra does before it makes a run's folder: check the config, get the data, claim the folder. Imports no torch."""
+"""What happens before Hydra makes a run's folder: check the config, get the data, claim the folder. No torch here."""
 
 import sys
 import traceback
@@ -70,7 +70,7 @@ def check_surroundings(config: TrainConfig) -> None:
 
         check_accelerator(config.trainer.accelerator, config.trainer.devices)
     if isinstance(config.model, OwnModel):
-        from mnist_lit.training.build import network_class
+        from mnist_lit.training.networks import network_class
 
         network_class(config.model.target, config.model.options())
 

@@ -7,7 +7,14 @@ from typing import Any
 import rich
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +66,9 @@ class RunProgress(ProgressBar):
     ) -> None:
         if self._bar:
             metrics = trainer.progress_bar_metrics
-            shown = f"loss {metrics['train_loss']:.4f}  acc {metrics['train_acc']:.2%}" if "train_loss" in metrics else ""
+            shown = (
+                f"loss {metrics['train_loss']:.4f}  acc {metrics['train_acc']:.2%}" if "train_loss" in metrics else ""
+            )
             self._bar.update(self._bar.task_ids[0], advance=len(batch), metrics=shown)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -56,8 +56,16 @@ def versions() -> dict[str, str]:
 
 
 def git_commit() -> str | None:
-    """The commit that the project's checkout is at, with `-dirty` behind it if files differ; None outside a checkout."""
-    command = ["git", "-C", str(Path(mnist_lit.__file__).parent), "describe", "--always", "--dirty", "--abbrev=40"]
+    """The commit of the project's checkout, with `-dirty` behind it if files differ; None outside a checkout."""
+    command = [
+        "git",
+        "-C",
+        str(Path(mnist_lit.__file__).parent),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+    ]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=5).stdout.strip()
     except (OSError, subprocess.SubprocessError):

@@ -23,8 +23,6 @@ from mnist_lit.training.result import ResultFile, git_commit, versions
 from mnist_lit.training.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
-for chatty in ("lightning.pytorch", "lightning.fabric"):
-    logging.getLogger(chatty).setLevel(logging.WARNING)  # the run says itself which device it takes
 
 
 def train(config: TrainConfig, folder: Path, command: str) -> dict[str, Any]:
@@ -136,4 +134,4 @@ def evaluate_best(trainer: Trainer, model: DigitClassifier, data: DigitDataModul
     metrics = dict(trainer.callback_metrics)
     trainer.test(model, data, verbose=False)
     metrics |= trainer.callback_metrics
-    return {"best_epoch": best["epoch"] + 1} | {name: float(value) for name, value in metrics.items()}
+    return {"best_epoch": best["epoch"] + 1} | {name: round(float(value), 6) for name, value in metrics.items()}

@@ -58,7 +58,10 @@ def ending(folder: Path, result: dict[str, Any]) -> None:
     low, high = wilson_interval(result["test_acc"], result["data"]["test_size"])
     table = Table(box=boxes.ROUNDED, show_header=False, title="Tested once, with the best checkpoint")
     table.add_row("test accuracy", f"{result['test_acc']:.2%}  (95 % interval {low:.2%} to {high:.2%})")
-    table.add_row("validation accuracy", f"{result['val_acc']:.2%}  (epoch {result['best_epoch']} of {result['epochs']})")
+    table.add_row(
+        "validation accuracy",
+        f"{result['val_acc']:.2%}  (epoch {result['best_epoch']} of {result['epochs']})",
+    )
     fallback = "  NOT MNIST, which could not be had" if result["data"]["fallback"] else ""
     table.add_row("data", f"{result['data']['name']}, {result['data']['test_size']:,} test images{fallback}")
     table.add_row("parameters", f"{result['params']:,}")

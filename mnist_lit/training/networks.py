@@ -1,0 +1,33 @@
+"""From a name in a config or a checkpoint to a network's class, and to nothing else. Imports no torch of its own."""
+
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, cast
+
+from mnist_lit.errors import UserError
+
+if TYPE_CHECKING:
+    from mnist_lit.models import DigitClassifier
+
+BASE = "mnist_lit.models.base.DigitClassifier"
+
+
+def network_class(target: str, options: Mapping[str, Any]) -> "type[DigitClassifier]":
+    """The class that `target` names, such as `mnist_lit.models.MLP`.
+
+    Raises:
+        UserError: if it is not a network derived from DigitClassifier, or does not take these options.
+    """
+    module_name, _, name = target.rpartition(".")
+    try:
+        found = getattr(importlib.import_module(module_name), name) if module_name else None
+    except (ImportError, AttributeError) as error:
+        raise UserError(f"model._target_={target}: {error}. Is its folder on PYTHONPATH?") from error
+    if not (inspect.isclass(found) and BASE in (f"{base.__module__}.{base.__qualname__}" for base in found.__mro__)):
+        raise UserError(f"model._target_={target}: should be a class derived from mnist_lit.models.DigitClassifier")
+    try:
+        inspect.signature(found).bind(**options)
+    except TypeError as error:
+        raise UserError(f"model._target_={target}: {error}; it takes {inspect.signature(found)}") from error
+    return cast("type[DigitClassifier]", found)
