@@ -116,7 +116,7 @@ def _download(archive: Path, file: MNISTFile, fault: str, mirrors: Sequence[str]
         f"MNIST is not in {archive.parent} and could not be downloaded.\n"
         f"{file.name}: {fault}. The folder must hold {', '.join(f.name for f in FILES)} (each also as .gz).\n"
         + ("Mirrors tried:\n" + "\n".join(failures) if failures else "No mirror is given (data.mirrors is empty).")
-        + "\nPut the four .gz files there by hand, or name a mirror: data.mirrors=[URL] or the variable MNIST_LIT_MIRRORS"
+        + "\nPut the four .gz files there by hand, or name a mirror: data.mirrors=[URL], or MNIST_LIT_MIRRORS"
     )
 
 

@@ -1,0 +1,126 @@
+"""What tests share: the real MNIST where it is to be had, real runs through `train.py`, a loopback mirror."""
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from mnist_lit.config import TrainConfig, parse_config
+from mnist_lit.data.files import MNISTUnavailable, ensure_mnist
+from mnist_lit.training.run import train
+
+PROJECT = Path(__file__).parent.parent
+TINY = ["data=digits", "model=mlp_128_64", "trainer=cpu", "trainer.max_epochs=2"]
+
+
+def compose_config(*overrides: str) -> TrainConfig:
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        return parse_config(OmegaConf.to_container(compose("train", list(overrides)), resolve=True))
+
+
+@dataclass(frozen=True)
+class Run:
+    folder: Path
+    result: dict[str, Any]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Callable[..., Run]:
+    """Trains in this process, on the embedded digits unless told otherwise."""
+
+    def start(*overrides: str, name: str = "run") -> Run:
+        folder = tmp_path / name
+        folder.mkdir()
+        return Run(folder, train(compose_config(*TINY, *overrides), folder, "python train.py"))
+
+    return start
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    output: str
+    folder: Path
+
+    @property
+    def result(self) -> dict[str, Any]:
+        return json.loads((self.folder / "result.json").read_text())  # type: ignore[no-any-return]
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Callable[..., Outcome]:
+    """`python train.py …` as a person types it, from an empty folder, with no mirror but a dead one."""
+
+    def start(*arguments: str, **variables: str) -> Outcome:
+        environment = os.environ | {"MNIST_LIT_MIRRORS": "http://127.0.0.1:9/", "MNIST_LIT_DATA": "nowhere"} | variables
+        done = subprocess.run(
+            [sys.executable, str(PROJECT / "train.py"), *arguments],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        runs = sorted(tmp_path.glob("outputs/runs/*"))
+        return Outcome(done.returncode, done.stdout + done.stderr, runs[-1] if runs else tmp_path / "none")
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with the real MNIST, downloaded if need be; the test is skipped where it cannot be had."""
+    root = os.environ.get("MNIST_LIT_DATA") or str(tmp_path_factory.mktemp("mnist"))
+    mirrors = os.environ.get("MNIST_LIT_MIRRORS")
+    try:
+        ensure_mnist(root, mirrors.split(",") if mirrors else None)
+    except MNISTUnavailable as unavailable:
+        pytest.skip(str(unavailable))
+    return root
+
+
+class Mirror:
+    """An HTTP server on loopback over a folder, which counts what is asked of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.requests: list[str] = []
+        mirror = self
+
+        class Handler(SimpleHTTPRequestHandler):
+            def log_message(self, *_: Any) -> None: ...
+
+            def do_GET(self) -> None:
+                mirror.requests.append(self.path)
+                super().do_GET()
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Iterator[Callable[[Path], Mirror]]:
+    opened: list[Mirror] = []
+
+    def serve(folder: Path) -> Mirror:
+        opened.append(Mirror(folder))
+        return opened[-1]
+
+    yield serve
+    for server in opened:
+        server.close()
