@@ -33,6 +33,52 @@ def evaluate(
     typer.echo(f"test_loss  {outcome.test_loss:.4f}")
 
 
+@app.command()
+def report(
+    folder: Annotated[Path, typer.Argument(help="Every run below it is read.")] = Path("outputs"),
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print it as CSV, numbers unrounded.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write one page with plots, readable without a network.")] = None,
+) -> None:
+    """One leaderboard of many runs: mean ± standard deviation over the seeds."""
+    from mnist_lit.reports import render
+    from mnist_lit.reports.leaderboard import leaderboard
+    from mnist_lit.reports.runs import find_runs
+
+    board = leaderboard(*find_runs(folder))
+    if not (board.rows or board.unfinished or board.problems):
+        raise UserError(f"there are no runs below {folder}")
+    if html:
+        from mnist_lit.reports.page import page
+
+        html.write_text(page(board))
+        typer.echo(f"{html}: {len(board.rows)} configurations", err=True)
+    if markdown:
+        typer.echo(render.markdown(board))
+    elif csv:
+        typer.echo(render.as_csv(board), nl=False)
+    else:
+        Console().print(render.terminal(board))
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="A run's folder.")],
+    second: Annotated[Path, typer.Argument(help="Another's.")],
+) -> None:
+    """What differs between two runs, and whether it is more than chance."""
+    from mnist_lit.reports import render
+    from mnist_lit.reports.compare import compare as compare_runs
+    from mnist_lit.reports.runs import UnreadableRun, find_runs, read_run
+
+    try:
+        one, two = read_run(first), read_run(second)
+    except UnreadableRun as error:
+        raise UserError(str(error)) from error
+    others = [run for parent in {first.parent, second.parent} for run in find_runs(parent)[0]]
+    Console().print(render.comparison(one, two, compare_runs(one, two, others)))
+
+
 @data_app.command()
 def fetch(root: Root = Path("data"), mirrors: Mirrors = None) -> None:
     """Download what is missing or damaged, and verify all of it."""

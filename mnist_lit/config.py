@@ -218,6 +218,15 @@ class CheckpointSection(Section):
         return "max" if self.monitor == "val_acc" else "min"
 
 
+class ReferenceSection(Section):
+    """Where a preset comes from. `published` is the article's own words; `loop_acc` what its own training loop reached
+    on the official test set when it was run (test accuracy, 0 to 1)."""
+
+    article: str
+    published: str | None
+    loop_acc: Annotated[float, Field(gt=0, lt=1)] | None
+
+
 class TrainConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     data: Annotated[MNISTData | DigitsData, Field(discriminator="name")]
@@ -228,6 +237,7 @@ class TrainConfig(Section):
     trainer: TrainerSection
     logger: LoggerSection
     checkpoint: CheckpointSection
+    reference: ReferenceSection | None
 
     @model_validator(mode="after")
     def _loss_fits_output(self) -> "TrainConfig":

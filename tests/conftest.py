@@ -42,7 +42,7 @@ def run(tmp_path: Path) -> Callable[..., Run]:
     def start(*overrides: str, name: str = "run") -> Run:
         folder = tmp_path / name
         folder.mkdir()
-        return Run(folder, train(compose_config(*TINY, *overrides), folder, "python train.py"))
+        return Run(folder, train(compose_config(*TINY, *overrides), folder, {"command": "python train.py"}))
 
     return start
 

@@ -160,7 +160,9 @@ def test_a_network_of_ones_own_takes_one_class_and_one_yaml(command: Command, tm
     assert wrong.code != 0
     assert "depth" in wrong.output
     assert "Traceback" not in wrong.output
-    code = f"from mnist_lit.training.checkpoints import *; load_classifier({str(done.folder / 'checkpoints/best.ckpt')!r})"
+    code = (
+        f"from mnist_lit.training.checkpoints import *; load_classifier({str(done.folder / 'checkpoints/best.ckpt')!r})"
+    )
     assert subprocess.run([sys.executable, "-c", code], cwd=mine, check=False).returncode == 0
 
 

@@ -18,7 +18,7 @@ def choices() -> Iterator[str]:
         yield f"{path.parent.name}={path.stem}"
 
 
-@pytest.mark.parametrize("choice", choices())
+@pytest.mark.parametrize("choice", list(choices()))
 def test_every_yaml_composes_and_builds(choice: str) -> None:
     overrides = ["model.output=log_softmax"] if choice == "loss=nll" else []
     model = build_model(compose_config(choice, *overrides), steps_per_epoch=7)
@@ -71,7 +71,10 @@ def test_fused_and_plain_optimisers_make_the_same_step() -> None:
         model = build_model(compose_config(f"optimizer={name}", "model=mlp_4x64", "scheduler=none"), 1)
         twin = build_model(compose_config(f"optimizer={name}", "model=mlp_4x64", "scheduler=none"), 1)
         twin.load_state_dict(model.state_dict())
-        ours, theirs = model.configure_optimizers(), plain(twin.parameters(), lr=model.configure_optimizers().defaults["lr"])
+        ours, theirs = (
+            model.configure_optimizers(),
+            plain(twin.parameters(), lr=model.configure_optimizers().defaults["lr"]),
+        )
         for network, optimizer in ((model, ours), (twin, theirs)):
             nn.functional.cross_entropy(network(torch.ones(4, 1, 28, 28)), torch.arange(4)).backward()
             optimizer.step()

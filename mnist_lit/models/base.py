@@ -107,16 +107,18 @@ class DigitClassifier(LightningModule):
     def on_validation_epoch_end(self) -> None:
         self._report_evaluation("val")
 
-    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate(*batch)
+    def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Returns the probabilities [n, 10], for callbacks that look at what the network says."""
+        return probabilities(self.output, self._evaluate(*batch))
 
     def on_test_epoch_end(self) -> None:
         self._report_evaluation("test")
 
-    def _evaluate(self, images: Tensor, labels: Tensor) -> None:
+    def _evaluate(self, images: Tensor, labels: Tensor) -> Tensor:
         outputs = self(images)
         self.eval_loss.update(self.loss(outputs, labels), weight=len(labels))
         self.eval_acc.update(outputs, labels)
+        return outputs
 
     def _report_evaluation(self, stage: str) -> None:
         metrics = {f"{stage}_loss": self.eval_loss.compute(), f"{stage}_acc": self.eval_acc.compute()}

@@ -21,9 +21,12 @@ def run_job(cfg: DictConfig) -> float:
     Hydra prints a CompactHydraException's message without a traceback and exits with 1.
     """
     hydra = HydraConfig.get()
-    command = shlex.join(["python", "train.py", *hydra.overrides.task])
+    origin = {
+        "command": shlex.join(["python", "train.py", *hydra.overrides.task]),
+        "choices": {group: name for group, name in hydra.runtime.choices.items() if not group.startswith("hydra/")},
+    }
     try:
-        result = train(checked_config(cfg), Path(hydra.runtime.output_dir), command)
+        result = train(checked_config(cfg), Path(hydra.runtime.output_dir), origin)
     except (UserError, LossNotFinite) as error:
         raise CompactHydraException(f"error: {error}") from error
     except RunInterrupted as interrupted:

@@ -18,6 +18,7 @@ from mnist_lit.training.checkpoints import DurableCheckpointIO, checkpoint_callb
 from mnist_lit.training.devices import device_name
 from mnist_lit.training.interrupts import RunInterrupted, StopOnSignal
 from mnist_lit.training.metrics_csv import MetricsCSV
+from mnist_lit.training.predictions import KeepPredictions
 from mnist_lit.training.progress import RunProgress
 from mnist_lit.training.result import ResultFile, git_commit, versions
 from mnist_lit.training.stopwatch import Stopwatch
@@ -25,10 +26,10 @@ from mnist_lit.training.stopwatch import Stopwatch
 log = logging.getLogger(__name__)
 
 
-def train(config: TrainConfig, folder: Path, command: str) -> dict[str, Any]:
+def train(config: TrainConfig, folder: Path, origin: dict[str, Any]) -> dict[str, Any]:
     """Train, test and record one run in `folder`, which must exist; returns what its result.json holds.
 
-    `command` is the command line that started it, to be written down.
+    `origin` says where the config came from, to be written down: the command line, the choices made in its groups.
 
     Raises:
         RunInterrupted: on Ctrl-C or SIGTERM, once last.ckpt is written.
@@ -40,7 +41,7 @@ def train(config: TrainConfig, folder: Path, command: str) -> dict[str, Any]:
     data.steps_per_execution = steps_per_execution(config, model)
     stopwatch = Stopwatch()
     trainer = build_trainer(config, folder, data, stopwatch)
-    result = ResultFile(folder, facts(config, model, data, trainer, command))
+    result = ResultFile(folder, facts(config, model, data, trainer, origin))
 
     with result.status_recorded():
         story.opening(config, folder, model, data, trainer)
@@ -74,6 +75,7 @@ def build_trainer(config: TrainConfig, folder: Path, data: DigitDataModule, stop
         callbacks=[
             stopwatch,
             RunProgress(data.steps_per_epoch),
+            KeepPredictions(folder),
             StopOnSignal(checkpoints / "last.ckpt"),
             *checkpoint_callbacks(checkpoints, config.checkpoint.monitor, config.checkpoint.mode),
         ],
@@ -95,7 +97,7 @@ def build_loggers(config: TrainConfig, folder: Path) -> list[Logger]:
 
 
 def facts(
-    config: TrainConfig, model: DigitClassifier, data: DigitDataModule, trainer: Trainer, command: str
+    config: TrainConfig, model: DigitClassifier, data: DigitDataModule, trainer: Trainer, origin: dict[str, Any]
 ) -> dict[str, Any]:
     """What is known of a run before it starts."""
     return {
@@ -113,7 +115,7 @@ def facts(
         },
         "versions": versions(),
         "git_commit": git_commit(),
-        "command": command,
+        **origin,
     }
 
 

@@ -2,7 +2,6 @@
 
 import logging
 import shlex
-from math import sqrt
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import nn
 from mnist_lit.config import TrainConfig
 from mnist_lit.data.datamodule import DigitDataModule
 from mnist_lit.models import DigitClassifier
+from mnist_lit.statistics import wilson_interval
 from mnist_lit.training.console import rendered
 from mnist_lit.training.devices import device_name, why_this_device
 
@@ -74,14 +74,6 @@ def ending(folder: Path, result: dict[str, Any]) -> None:
 
 def warning_box(title: str, text: str) -> str:
     return rendered(Panel(text, title=title, box=boxes.HEAVY, padding=(0, 1)))
-
-
-def wilson_interval(share: float, n: int) -> tuple[float, float]:
-    """95 % confidence interval of a proportion `share` seen in n trials (Wilson 1927)."""
-    z = 1.959964
-    centre = (share + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * sqrt(share * (1 - share) / n + z * z / (4 * n * n))
-    return centre - half, centre + half
 
 
 def _layer(module: nn.Module) -> str:

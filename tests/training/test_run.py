@@ -13,10 +13,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from mnist_lit.config import parse_config
 from mnist_lit.models import MLP
+from mnist_lit.statistics import wilson_interval
 from mnist_lit.training.build import auto_steps_per_execution, build_data, build_model
 from mnist_lit.training.checkpoints import load_classifier, read_checkpoint, weights_digest
 from mnist_lit.training.evaluate import evaluate_run
-from mnist_lit.training.story import wilson_interval
 from tests.conftest import Run, compose_config
 
 Start = Callable[..., Run]
@@ -45,7 +45,7 @@ def test_the_folder_explains_the_run(run: Start) -> None:
     assert result["device"].startswith("cpu")
     assert result["versions"]["torch"] == torch.__version__.split("+")[0]
     assert 0.5 < result["test_acc"] <= 1
-    assert 0 < result["fit_seconds"]
+    assert result["fit_seconds"] > 0
     saved = parse_config(yaml.safe_load((done.folder / "config.yaml").read_text()))
     assert saved == compose_config("data=digits", "model=mlp_128_64", "trainer=cpu", "seed=3")
 
@@ -61,7 +61,7 @@ def test_checkpoints_load_from_the_file_alone_and_hold_no_code(run: Start) -> No
 
 def test_result_val_acc_is_that_of_the_best_checkpoint_and_evaluate_repeats_the_test(run: Start) -> None:
     done = run("trainer.max_epochs=4", "scheduler=none")
-    by_epoch = [float(row["val_acc"]) for row in rows(done) if row["val_acc"]]
+    _untrained, *by_epoch = [float(row["val_acc"]) for row in rows(done) if row["val_acc"]]
     assert done.result["val_acc"] == pytest.approx(max(by_epoch), abs=1e-6)
     assert done.result["best_epoch"] == by_epoch.index(max(by_epoch)) + 1
     assert read_checkpoint(done.folder / "checkpoints" / "best.ckpt")["epoch"] + 1 == done.result["best_epoch"]
@@ -73,7 +73,7 @@ def test_result_val_acc_is_that_of_the_best_checkpoint_and_evaluate_repeats_the_
 def test_same_seed_same_weights_bit_for_bit_and_another_seed_others(run: Start) -> None:
     first, same, other = run(name="a"), run(name="b"), run("seed=1", name="c")
     assert digest(first) == digest(same) != digest(other)
-    assert [row["train_loss"] for row in rows(first)] == [row["train_loss"] for row in rows(same)]
+    assert rows(first) == rows(same) != rows(other)
 
 
 def test_neither_the_block_nor_the_loggers_change_the_weights(run: Start) -> None:
@@ -109,7 +109,7 @@ def test_logged_steps_are_optimiser_steps(run: Start) -> None:
     events = EventAccumulator(str(done.folder / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("train_loss")] == steps
-    assert [event.step for event in events.Scalars("val_acc")] == [20, 40]
+    assert [event.step for event in events.Scalars("val_acc")] == [0, 20, 40]
     assert events.Scalars("test_acc")[-1].value == pytest.approx(done.result["test_acc"], abs=1e-5)
 
 
@@ -149,13 +149,20 @@ def test_one_batch_can_be_learnt_by_heart() -> None:
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "adagrad", "rmsprop"])
 @pytest.mark.parametrize("scheduler", ["none", "step", "cosine", "onecycle"])
 def test_every_optimiser_learns_with_every_schedule(run: Start, optimizer: str, scheduler: str) -> None:
-    done = run(f"optimizer={optimizer}", f"scheduler={scheduler}", "optimizer.lr=0.01", "data.batch_size=16")
+    lr = {"sgd": 0.1, "adagrad": 0.01}.get(optimizer, 0.002)
+    done = run(f"optimizer={optimizer}", f"scheduler={scheduler}", f"optimizer.lr={lr}", "data.batch_size=16")
     assert done.result["test_acc"] > 0.7
 
 
 @pytest.mark.parametrize(
     ("loss", "output"),
-    [("cross_entropy", "logits"), ("cross_entropy", "softmax"), ("nll", "log_softmax"), ("mse", "softmax"), ("l1", "logits")],
+    [
+        ("cross_entropy", "logits"),
+        ("cross_entropy", "softmax"),
+        ("nll", "log_softmax"),
+        ("mse", "softmax"),
+        ("l1", "logits"),
+    ],
 )
 def test_every_loss_learns(run: Start, loss: str, output: str) -> None:
     done = run(f"loss={loss}", f"model.output={output}", "trainer.max_epochs=8", "data.batch_size=16")
@@ -188,6 +195,6 @@ def test_main_job_reaches_98_5_percent(mnist_root: str, tmp_path: Path) -> None:
     from mnist_lit.training.run import train
 
     config = compose_config("model=cnn", "optimizer=adam", f"data.root={mnist_root}")
-    result = train(config, tmp_path, "python train.py model=cnn optimizer=adam")
+    result = train(config, tmp_path, {})
     assert result["test_acc"] >= 0.985
     assert result["data"]["test_size"] == 10_000

@@ -1,0 +1,132 @@
+"""The leaderboard as one HTML page that needs nothing but itself."""
+
+import io
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import matplotlib
+import numpy as np
+from jinja2 import Environment, PackageLoader
+from markupsafe import Markup
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from mnist_lit.reports.leaderboard import Leaderboard, Row
+from mnist_lit.reports.render import RANKING, cells, footnotes, headings, shown
+from mnist_lit.reports.runs import UnreadableRun
+
+MOST_CURVES = 10  # rows; more lines than that cannot be told apart
+MOST_MATRICES = 6
+matplotlib.rcParams |= {"svg.fonttype": "none", "font.family": "sans-serif", "axes.spines.top": False}
+matplotlib.rcParams |= {"axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25}
+
+
+def page(board: Leaderboard) -> str:
+    templates = Environment(loader=PackageLoader("mnist_lit.reports"), autoescape=True)
+    return templates.get_template("page.html").render(
+        made=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        ranking=RANKING,
+        headings=headings(board),
+        rows=[cells(board, rank, row) for rank, row in enumerate(board.rows, 1)],
+        accuracies=accuracy_plot(board) if board.rows else None,
+        curves=curves_plot(board.rows[:MOST_CURVES], board) if board.rows else None,
+        matrices=confusion_plot(board.rows[:MOST_MATRICES], board) if board.rows else None,
+        footnotes=footnotes(board),
+    )
+
+
+def label(row: Row, board: Leaderboard) -> str:
+    """What tells this row from the others."""
+    values = [
+        shown(value(row)) if name in row.choices or name == "experiment" else f"{name}={shown(value(row))}"
+        for name, value in board.columns.items()
+    ]
+    return ", ".join(values) or "all runs"
+
+
+def accuracy_plot(board: Leaderboard) -> Markup:
+    """Each row's test accuracy: a dot a seed, a bar for the 95 % interval, a cross for the article's own loop."""
+    rows = board.rows[:40][::-1]
+    figure = Figure(figsize=(9, 0.9 + 0.34 * len(rows)), layout="constrained")
+    axes = figure.add_subplot()
+    for height, row in enumerate(rows):
+        low, high = row.interval
+        axes.plot([100 * low, 100 * high], [height, height], color="#9db4d6", linewidth=6, solid_capstyle="round")
+        axes.plot(100 * np.array(row.values("test_acc")), [height] * row.n, "o", color="#1f4e9c", markersize=4)
+        if row.reference:
+            axes.plot(100 * row.reference, height, "x", color="#c0392b", markersize=7, markeredgewidth=2)
+    axes.set_yticks(range(len(rows)), [label(row, board) for row in rows])
+    axes.set_xlabel("test accuracy, %   (dot: a seed, bar: 95 % interval, cross: the article's own loop)")
+    return _svg(figure)
+
+
+def curves_plot(rows: Sequence[Row], board: Leaderboard) -> Markup:
+    """Validation loss and accuracy over epochs, one line a run, one colour a row."""
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    sides: tuple[Axes, Axes] = tuple(figure.subplots(1, 2))
+    for side, metric, title in zip(
+        sides, ("val_loss", "val_acc"), ("validation loss", "validation accuracy"), strict=True
+    ):
+        for number, row in enumerate(rows):
+            for index, run in enumerate(row.runs):
+                epochs, values = run.curve(metric)
+                name = label(row, board) if index == 0 else None
+                side.plot(epochs, values, marker=".", color=f"C{number}", alpha=0.8, linewidth=1.2, label=name)
+        side.set_title(title, fontsize=10)
+        side.set_xlabel("epoch")
+    sides[0].set_yscale("log")
+    figure.legend(*sides[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    return _svg(figure)
+
+
+def confusion_plot(rows: Sequence[Row], board: Leaderboard) -> Markup | None:
+    """What was taken for what, in each row's first run that kept its predictions."""
+    found = []
+    for row in rows:
+        try:
+            found.append((label(row, board), confusion(row.runs[0].predictions())))
+        except UnreadableRun:
+            continue
+    if not found:
+        return None
+    height = -(-len(found) // 3)
+    figure = Figure(figsize=(9, 3.2 * height), layout="constrained")
+    for number, (name, matrix) in enumerate(found, 1):
+        axes = figure.add_subplot(height, 3, number)
+        draw_confusion(axes, matrix)
+        axes.set_title(name, fontsize=8)
+    return _svg(figure)
+
+
+def confusion(predictions: dict[str, np.ndarray]) -> np.ndarray:
+    """Counts [10, 10]: row the truth, column the prediction."""
+    counts = np.zeros((10, 10), dtype=int)
+    np.add.at(counts, (predictions["label"].astype(int), predictions["prediction"].astype(int)), 1)
+    return counts
+
+
+def draw_confusion(axes: Axes, matrix: np.ndarray) -> None:
+    """Colours show the mistakes alone; with the diagonal in, they would drown."""
+    mistakes = matrix.astype(float)
+    np.fill_diagonal(mistakes, 0)
+    axes.imshow(mistakes, cmap="Reds", vmin=0, vmax=max(1.0, mistakes.max()))
+    for truth, taken_for in zip(*matrix.nonzero(), strict=True):
+        dark = truth != taken_for and mistakes[truth, taken_for] > 0.6 * mistakes.max()
+        colour = "#888" if truth == taken_for else "white" if dark else "black"
+        axes.text(taken_for, truth, matrix[truth, taken_for], ha="center", va="center", fontsize=5.5, color=colour)
+    axes.set_xticks(range(10))
+    axes.set_yticks(range(10))
+    axes.tick_params(labelsize=6, length=0)
+    axes.grid(False)
+    axes.set_xlabel("prediction", fontsize=7)
+    axes.set_ylabel("truth", fontsize=7)
+
+
+def _svg(figure: Figure) -> Markup:
+    stream = io.StringIO()
+    metadata: dict[str, Any] = {"Date": None, "Creator": None}
+    figure.savefig(stream, format="svg", metadata=metadata)
+    drawing = stream.getvalue()[stream.getvalue().index("<svg") :]
+    return Markup(re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", drawing, count=1))  # scales with the page

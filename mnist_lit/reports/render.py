@@ -1,0 +1,123 @@
+"""A leaderboard for the terminal, as Markdown and as CSV."""
+
+import csv
+import io
+from typing import Any
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from mnist_lit.reports.compare import Comparison
+from mnist_lit.reports.leaderboard import Leaderboard, Row
+from mnist_lit.reports.runs import Run
+
+RANKING = "Ranked by validation accuracy: the test set chooses nothing."
+
+
+def headings(board: Leaderboard) -> list[str]:
+    references = ["published", "reference"] if any(row.published or row.reference for row in board.rows) else []
+    return [
+        "#", *board.columns, *references,
+        "test_acc", "n", "95 % interval", "val_acc", "params", "fit s", "samples/s",
+    ]  # fmt: skip
+
+
+def cells(board: Leaderboard, rank: int, row: Row) -> list[str]:
+    low, high = row.interval
+    references = []
+    if "published" in headings(board):
+        references = [row.published or "–", f"{row.reference:.2%}" if row.reference else "–"]
+    return [
+        str(rank),
+        *(shown(value(row)) for value in board.columns.values()),
+        *references,
+        mean_std(row, "test_acc"),
+        str(row.n),
+        f"{low:.2%} to {high:.2%}",
+        mean_std(row, "val_acc"),
+        f"{row.runs[0].result['params']:,}",
+        f"{row.mean('fit_seconds'):.1f}",
+        f"{row.mean('train_samples_per_second'):,.0f}",
+    ]
+
+
+def mean_std(row: Row, name: str) -> str:
+    """Such as `98.71 ± 0.09 %`; of a single run there is no spread to give."""
+    std = row.std(name)
+    return f"{row.mean(name):.2%}" if std is None else f"{100 * row.mean(name):.2f} ± {100 * std:.2f} %"
+
+
+def shown(value: Any) -> str:
+    return "–" if value is None else str(value)
+
+
+def terminal(board: Leaderboard) -> Group:
+    table = Table(title=f"{len(board.rows)} configurations", caption=RANKING)
+    for heading in headings(board):
+        left = heading in ("experiment", "published") or heading in board.columns
+        table.add_column(heading, justify="left" if left else "right", overflow="fold")
+    for rank, row in enumerate(board.rows, 1):
+        table.add_row(*cells(board, rank, row))
+    parts: list[Any] = [table] if board.rows else [Text("no completed runs")]
+    parts += [Text(f"{title}\n{lines}") for title, lines in footnotes(board)]
+    return Group(*parts)
+
+
+def comparison(first: Run, second: Run, difference: Comparison) -> Group:
+    options = Table("", "first", "second", title="What differs")
+    for name, (one, two) in difference.options.items():
+        options.add_row(name, shown(one), shown(two))
+    options.add_section()
+    for name in ("test_acc", "test_loss", "val_acc", "params", "fit_seconds"):
+        options.add_row(name, shown(first.result[name]), shown(second.result[name]))
+    spread = "unknown: no configuration here was run with two seeds"
+    if difference.seed_std is not None:
+        spread = f"{100 * difference.seed_std:.2f} points standard deviation"
+    return Group(
+        options,
+        Text(
+            f"test images that only the first got right: {difference.only_first}, only the second: "
+            f"{difference.only_second}; McNemar's exact p = {difference.p:.3g}\n"
+            f"the seeds' spread: {spread}\n{difference.verdict}"
+        ),
+    )
+
+
+def footnotes(board: Leaderboard) -> list[tuple[str, str]]:
+    """(title, lines) of what stands below the table: how to repeat the best row, and what is not in it."""
+    notes = []
+    if board.rows:
+        notes.append(("The best row again:", f"  {board.rows[0].command}"))
+    if board.unfinished:
+        lines = [
+            f"  {run.folder}: {run.result['status']}" + (f" ({run.result['error']})" if run.result.get("error") else "")
+            for run in board.unfinished
+        ]
+        notes.append(("Not finished:", "\n".join(lines)))
+    if board.problems:
+        notes.append(("Not readable:", "\n".join(f"  {problem}" for problem in board.problems)))
+    return notes
+
+
+def markdown(board: Leaderboard) -> str:
+    lines = ["| " + " | ".join(headings(board)) + " |", "|" + " --- |" * len(headings(board))]
+    for rank, row in enumerate(board.rows, 1):
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells(board, rank, row)) + " |")
+    lines += ["", RANKING]
+    for title, text in footnotes(board):
+        lines += ["", title, "", "```", text.replace("\n  ", "\n").strip(), "```"]
+    return "\n".join(lines) + "\n"
+
+
+def as_csv(board: Leaderboard) -> str:
+    """Numbers unrounded, for other programs."""
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    numbers = ("test_acc", "val_acc", "test_loss", "params", "fit_seconds", "train_samples_per_second")
+    writer.writerow([*board.columns, "n", *numbers, "test_acc_std", "test_acc_low", "test_acc_high", "command"])
+    for row in board.rows:
+        options = [value(row) for value in board.columns.values()]
+        spread = [row.std("test_acc"), *row.interval, row.command]
+        writer.writerow([*options, row.n, *(row.mean(name) for name in numbers), *spread])
+    return stream.getvalue()
