@@ -26,8 +26,24 @@ def network_class(target: str, options: Mapping[str, Any]) -> "type[DigitClassif
         raise UserError(f"model._target_={target}: {error}. Is its folder on PYTHONPATH?") from error
     if not (inspect.isclass(found) and BASE in (f"{base.__module__}.{base.__qualname__}" for base in found.__mro__)):
         raise UserError(f"model._target_={target}: should be a class derived from mnist_lit.models.DigitClassifier")
-    try:
-        inspect.signature(found).bind(**options)
-    except TypeError as error:
-        raise UserError(f"model._target_={target}: {error}; it takes {inspect.signature(found)}") from error
+    takes = _keywords(found)
+    if unknown := [option for option in options if option not in takes]:
+        raise UserError(f"model.{unknown[0]}: there is no such option; {target} takes {', '.join(takes)}")
+    missing = [name for name, needed in takes.items() if needed and name not in options]
+    if missing:
+        raise UserError(f"model.{missing[0]}: is missing; {target} needs it")
     return cast("type[DigitClassifier]", found)
+
+
+def _keywords(network: type) -> dict[str, bool]:
+    """Argument → whether it must be given; through `**kwargs`, those of the base classes too."""
+    found: dict[str, bool] = {}
+    for base in network.__mro__:
+        if "__init__" not in vars(base):
+            continue
+        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+        named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+        found = {p.name: p.default is p.empty for p in named} | found
+        if len(named) == len(parameters):
+            break
+    return found
