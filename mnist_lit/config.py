@@ -208,6 +208,20 @@ class TrainerSection(Section):
 class LoggerSection(Section):
     tensorboard: bool
     csv: bool
+    mlflow: bool
+    wandb: bool
+
+
+class CallbacksSection(Section):
+    hparams: bool
+    per_class_accuracy: bool
+    confusion_matrix: bool
+    worst_mistakes: bool
+    sample_predictions: bool
+    pr_curves: bool
+    weight_histograms: bool
+    graph: bool
+    projector: bool
 
 
 class CheckpointSection(Section):
@@ -236,6 +250,7 @@ class TrainConfig(Section):
     scheduler: Scheduler
     trainer: TrainerSection
     logger: LoggerSection
+    callbacks: CallbacksSection
     checkpoint: CheckpointSection
     reference: ReferenceSection | None
 
@@ -256,6 +271,16 @@ def parse_config(values: Any) -> TrainConfig:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
         raise UserError("\n".join(_explain(problem) for problem in error.errors())) from None
+
+
+def flat_options(config: TrainConfig) -> dict[str, Any]:
+    """What the run computes with, `optimizer.lr` → 0.001 and so on: nothing of where files lie or what is logged."""
+    places = {"root", "mirrors", "fallback", "fallback_reason"}
+    aside: Any = {"logger": True, "callbacks": True, "reference": True, "checkpoint": True, "data": places}
+    sections = config.model_dump(by_alias=True, exclude=aside)
+    return {"seed": sections.pop("seed")} | {
+        f"{section}.{name}": value for section, options in sections.items() for name, value in options.items()
+    }
 
 
 def _explain(problem: Any) -> str:

@@ -101,14 +101,15 @@ class DigitClassifier(LightningModule):
         epoch = {f"{name}_epoch": value for name, value in self.meter.end_epoch().items()}
         self.write(epoch, self.trainer.global_step)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate(*batch)
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Returns the probabilities [n, 10], for callbacks that look at what the network says."""
+        return probabilities(self.output, self._evaluate(*batch))
 
     def on_validation_epoch_end(self) -> None:
         self._report_evaluation("val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Returns the probabilities [n, 10], for callbacks that look at what the network says."""
+        """Returns the probabilities [n, 10]."""
         return probabilities(self.output, self._evaluate(*batch))
 
     def on_test_epoch_end(self) -> None:

@@ -17,6 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_lit.config import MNISTData, OwnModel, TrainConfig, parse_config
 from mnist_lit.data.files import MNISTUnavailable, ensure_mnist
 from mnist_lit.errors import UserError
+from mnist_lit.training.loggers import check_extras
 
 TRACES_OF_A_RUN = ("result.json", "config.yaml", "checkpoints", "metrics.csv")
 
@@ -65,6 +66,7 @@ def checked_config(config: DictConfig) -> TrainConfig:
 
 def check_surroundings(config: TrainConfig) -> None:
     """What only this machine can answer: is the accelerator there, does a network from outside the package exist."""
+    check_extras(config.logger)
     if config.trainer.accelerator in ("gpu", "mps"):
         from mnist_lit.training.devices import check_accelerator
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
 
 from mnist_lit.choices import loss_warning
-from mnist_lit.config import TrainConfig
+from mnist_lit.config import TrainConfig, flat_options
+from mnist_lit.dashboards.build import dashboard_callbacks
+from mnist_lit.dashboards.predictions import KeepPredictions
 from mnist_lit.data.datamodule import DigitDataModule
 from mnist_lit.models import DigitClassifier
 from mnist_lit.training import story
@@ -17,8 +18,7 @@ from mnist_lit.training.build import auto_steps_per_execution, build_data, build
 from mnist_lit.training.checkpoints import DurableCheckpointIO, checkpoint_callbacks, read_checkpoint
 from mnist_lit.training.devices import device_name
 from mnist_lit.training.interrupts import RunInterrupted, StopOnSignal
-from mnist_lit.training.metrics_csv import MetricsCSV
-from mnist_lit.training.predictions import KeepPredictions
+from mnist_lit.training.loggers import build_loggers
 from mnist_lit.training.progress import RunProgress
 from mnist_lit.training.result import ResultFile, git_commit, versions
 from mnist_lit.training.stopwatch import Stopwatch
@@ -71,11 +71,12 @@ def build_trainer(config: TrainConfig, folder: Path, data: DigitDataModule, stop
         devices=config.trainer.devices,
         max_epochs=config.trainer.max_epochs,
         precision=config.trainer.precision,
-        logger=build_loggers(config, folder),
+        logger=build_loggers(config.logger, folder, data, flat_options(config)),
         callbacks=[
             stopwatch,
             RunProgress(data.steps_per_epoch),
-            KeepPredictions(folder),
+            KeepPredictions(folder / "test_predictions.npz"),
+            *dashboard_callbacks(config.callbacks.options(), flat_options(config)),
             StopOnSignal(checkpoints / "last.ckpt"),
             *checkpoint_callbacks(checkpoints, config.checkpoint.monitor, config.checkpoint.mode),
         ],
@@ -85,15 +86,6 @@ def build_trainer(config: TrainConfig, folder: Path, data: DigitDataModule, stop
         enable_model_summary=False,
         default_root_dir=folder,
     )
-
-
-def build_loggers(config: TrainConfig, folder: Path) -> list[Logger]:
-    loggers: list[Logger] = []
-    if config.logger.tensorboard:
-        loggers.append(TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False))
-    if config.logger.csv:
-        loggers.append(MetricsCSV(folder / "metrics.csv"))
-    return loggers
 
 
 def facts(
