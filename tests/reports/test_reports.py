@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
+from rich.console import Console
 from typer.testing import CliRunner
 
 from mnist_lit.cli import app
@@ -18,7 +19,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.reports.compare import compare
 from mnist_lit.reports.leaderboard import leaderboard
 from mnist_lit.reports.page import page
-from mnist_lit.reports.render import as_csv, markdown
+from mnist_lit.reports.render import as_csv, markdown, terminal
 from mnist_lit.reports.runs import find_runs, read_run
 from mnist_lit.statistics import mcnemar_p
 
@@ -91,7 +92,7 @@ def test_where_files_lie_and_what_is_logged_makes_no_new_row(tmp_path: Path) -> 
 
 def test_failed_runs_are_listed_with_their_reason(outputs: Path) -> None:
     printed = CliRunner().invoke(app, ["report", str(outputs)]).stdout
-    assert "failed (RuntimeError: out of memory)" in printed.replace("\n", "")
+    assert f"{outputs / 'c'}: failed (RuntimeError: out of memory)" in printed
 
 
 BROKEN = {
@@ -198,3 +199,14 @@ def test_compare_refuses_what_cannot_be_compared(tmp_path: Path) -> None:
         compare(read_run(one), read_run(two))
     with pytest.raises(UserError, match="failed"):
         compare(read_run(one), read_run(failed))
+
+
+def test_a_narrow_terminal_spares_columns_and_cuts_none(outputs: Path) -> None:
+    for width in (80, 200):
+        console = Console(width=width, file=io.StringIO())
+        console.print(terminal(leaderboard(*find_runs(outputs)), console))
+        assert isinstance(console.file, io.StringIO)
+        printed = console.file.getvalue()
+        assert "92.00 ± 2.00 %" in printed
+        assert "…" not in printed
+        assert ("samples/s │" in printed.replace("┃", "│")) == (width == 200)
