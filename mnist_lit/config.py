@@ -40,11 +40,18 @@ def _split_commas(mirrors: Any) -> Any:
     return [url.strip() for url in mirrors.split(",") if url.strip()] if isinstance(mirrors, str) else mirrors
 
 
+class AugmentSection(Section):
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    shift: Annotated[float, Field(ge=0, le=14)]
+    scale: Fraction
+
+
 class DataSection(Section):
     batch_size: PositiveInt
     split_seed: Annotated[int, Field(ge=0)]
     mean: float
     std: PositiveFloat
+    augment: AugmentSection | None
 
     def _check_batch_size(self, train_size: int) -> None:
         if self.batch_size > train_size:
@@ -98,6 +105,12 @@ class CNNModel(ModelSection):
     output: Output
 
 
+class ConvNetModel(ModelSection):
+    channels: Annotated[list[PositiveInt], Field(min_length=1, max_length=4)]
+    dropout: Fraction
+    output: Output
+
+
 class OwnModel(ModelSection):
     """A network from outside the package; its own options are checked against its constructor when it is imported."""
 
@@ -107,11 +120,14 @@ class OwnModel(ModelSection):
 
 def _model_kind(section: Any) -> str:
     target = section.get("_target_") if isinstance(section, dict) else getattr(section, "target", None)
-    return {"mnist_lit.models.MLP": "MLP", "mnist_lit.models.CNN": "CNN"}.get(str(target), "own")
+    return {f"mnist_lit.models.{name}": name for name in ("MLP", "CNN", "ConvNet")}.get(str(target), "own")
 
 
 Model = Annotated[
-    Annotated[MLPModel, Tag("MLP")] | Annotated[CNNModel, Tag("CNN")] | Annotated[OwnModel, Tag("own")],
+    Annotated[MLPModel, Tag("MLP")]
+    | Annotated[CNNModel, Tag("CNN")]
+    | Annotated[ConvNetModel, Tag("ConvNet")]
+    | Annotated[OwnModel, Tag("own")],
     Discriminator(_model_kind),
 ]
 
@@ -304,6 +320,6 @@ def _shown(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-_UNION_TAGS = {"MLP", "CNN", "own", "mnist", "digits", "sgd", "adam", "adamw", "adagrad", "rmsprop"} | {
+_UNION_TAGS = {"MLP", "CNN", "ConvNet", "own", "mnist", "digits", "sgd", "adam", "adamw", "adagrad", "rmsprop"} | {
     "none", "step", "cosine", "onecycle", "int", "literal['auto']", "constrained-int", "float",
 }  # fmt: skip

@@ -2,10 +2,12 @@
 
 from abc import ABC, abstractmethod
 from math import ceil
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 
+from mnist_lit.data.augment import Augment
 from mnist_lit.data.datasets import Part, Splits, load_digits, load_mnist
 from mnist_lit.data.files import ensure_mnist
 from mnist_lit.data.loader import EvalLoader, Normalize, TrainLoader
@@ -14,7 +16,8 @@ from mnist_lit.data.loader import EvalLoader, Normalize, TrainLoader
 class DigitDataModule(LightningDataModule, ABC):
     """What both data sets share: three parts that live on the trainer's device as bytes.
 
-    `seed` decides the order of the samples, `split_seed` which of them are for validation.
+    `augment` holds the arguments of `Augment`. `seed` decides it and the order of the samples, `split_seed` which of
+    them are for validation.
     """
 
     name: str
@@ -25,6 +28,7 @@ class DigitDataModule(LightningDataModule, ABC):
         val_size: int,
         mean: float,
         std: float,
+        augment: dict[str, float] | None = None,
         batch_size: int = 64,
         split_seed: int = 0,
         seed: int = 0,
@@ -37,6 +41,7 @@ class DigitDataModule(LightningDataModule, ABC):
         self.split_seed = split_seed
         self.normalize = Normalize(mean, std)
         self.seed = seed
+        self.augment = Augment(**augment) if augment else None
         self.steps_per_execution = steps_per_execution
         self._splits: Splits | None = None
 
@@ -60,6 +65,7 @@ class DigitDataModule(LightningDataModule, ABC):
             batch_size=self.batch_size,
             steps_per_execution=self.steps_per_execution,
             seed=self.seed,
+            augment=self.augment,
         )
 
     def val_dataloader(self) -> EvalLoader:
@@ -85,7 +91,7 @@ class MNISTDataModule(DigitDataModule):
         val_size: int = 5000,
         mean: float = 0.1307,
         std: float = 0.3081,
-        **common: int,
+        **common: Any,
     ) -> None:
         super().__init__(val_size=val_size, mean=mean, std=std, **common)
         self.root = root
@@ -103,7 +109,7 @@ class SklearnDigitsDataModule(DigitDataModule):
 
     name = "digits"
 
-    def __init__(self, *, val_size: int = 180, mean: float = 0.1561, std: float = 0.2777, **common: int) -> None:
+    def __init__(self, *, val_size: int = 180, mean: float = 0.1561, std: float = 0.2777, **common: Any) -> None:
         super().__init__(val_size=val_size, mean=mean, std=std, **common)
 
     def load(self) -> Splits:

@@ -1,6 +1,6 @@
 """The data path: the order of an epoch, and tensors on the device cut into blocks of mini-batches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mnist_lit.data.augment import Augment
 from mnist_lit.data.datasets import Part
 
 
@@ -19,7 +20,7 @@ def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Normalize:
-    """uint8 pixels → float32, (pixel / 255 - mean) / std."""
+    """Pixels 0 to 255 → float32, (pixel / 255 - mean) / std."""
 
     mean: float
     std: float
@@ -34,10 +35,13 @@ class Block:
     Neither a list nor a dataclass, because Lightning would walk through its tensors on every call.
     """
 
-    def __init__(self, part: Part, indices: tuple[Tensor, ...], normalize: Normalize) -> None:
+    def __init__(
+        self, part: Part, indices: tuple[Tensor, ...], normalize: Normalize, augment: Callable[[Tensor, Tensor], Tensor]
+    ) -> None:
         self.part = part
         self.indices = indices
         self.normalize = normalize
+        self.augment = augment
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -50,7 +54,7 @@ class Block:
         """Pairs of images [batch, 1, 28, 28] float32, normalised, and labels [batch] int64."""
         for index in self.indices:
             batch = self.part[index]
-            yield self.normalize(batch.images), batch.labels
+            yield self.normalize(self.augment(batch.images, index)), batch.labels
 
 
 class TrainLoader:
@@ -61,13 +65,21 @@ class TrainLoader:
     """
 
     def __init__(
-        self, part: Part, normalize: Normalize, *, batch_size: int, steps_per_execution: int, seed: int
+        self,
+        part: Part,
+        normalize: Normalize,
+        *,
+        batch_size: int,
+        steps_per_execution: int,
+        seed: int,
+        augment: Augment | None = None,
     ) -> None:
         self.part = part
         self.normalize = normalize
         self.batch_size = batch_size
         self.steps_per_execution = steps_per_execution
         self.seed = seed
+        self.augment = augment
         self.sampler = self
         self.epoch = 0
         self._blocks_done = 0
@@ -80,11 +92,19 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[Block]:
         order = epoch_order(len(self.part), self.seed, self.epoch).to(self.part.labels.device)
-        batches = order.split(self.batch_size)
+        batches, augment = order.split(self.batch_size), self._augment_of_epoch()
         for done in range(self._blocks_done, len(self)):
             self._blocks_done = (done + 1) % len(self)
             start = done * self.steps_per_execution
-            yield Block(self.part, batches[start : start + self.steps_per_execution], self.normalize)
+            yield Block(self.part, batches[start : start + self.steps_per_execution], self.normalize, augment)
+
+    def _augment_of_epoch(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """(images of a batch, their indices) → the images as this epoch shows them."""
+        if self.augment is None:
+            return lambda images, index: images
+        augment = self.augment
+        drawn = augment.draw(len(self.part), self.seed, self.epoch).to(self.part.images.device)
+        return lambda images, index: augment(images.to(torch.float32), drawn[index])
 
     def state_dict(self) -> dict[str, int]:
         return {"blocks_done": self._blocks_done}

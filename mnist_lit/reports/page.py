@@ -10,7 +10,6 @@ import matplotlib
 import numpy as np
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from mnist_lit.plots import confusion_matrix, draw_confusion
@@ -43,6 +42,7 @@ def label(row: Row, board: Leaderboard) -> str:
     values = [
         shown(value(row)) if name in row.choices or name == "experiment" else f"{name}={shown(value(row))}"
         for name, value in board.columns.items()
+        if value(row) is not None
     ]
     return ", ".join(values) or "all runs"
 
@@ -59,26 +59,26 @@ def accuracy_plot(board: Leaderboard) -> Markup:
         if row.reference:
             axes.plot(100 * row.reference, height, "x", color="#c0392b", markersize=7, markeredgewidth=2)
     axes.set_yticks(range(len(rows)), [label(row, board) for row in rows])
-    axes.set_xlabel("test accuracy, %   (dot: a seed, bar: 95 % interval, cross: the article's own loop)")
+    axes.set_xlabel("%")
     return _svg(figure)
 
 
 def curves_plot(rows: Sequence[Row], board: Leaderboard) -> Markup:
-    """Validation loss and accuracy over epochs, one line a run, one colour a row."""
+    """Validation loss and error from the first epoch on, one line a run, one colour a row."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    sides: tuple[Axes, Axes] = tuple(figure.subplots(1, 2))
-    for side, metric, title in zip(
-        sides, ("val_loss", "val_acc"), ("validation loss", "validation accuracy"), strict=True
-    ):
-        for number, row in enumerate(rows):
-            for index, run in enumerate(row.runs):
-                epochs, values = run.curve(metric)
-                name = label(row, board) if index == 0 else None
-                side.plot(epochs, values, marker=".", color=f"C{number}", alpha=0.8, linewidth=1.2, label=name)
-        side.set_title(title, fontsize=10)
-        side.set_xlabel("epoch")
-    sides[0].set_yscale("log")
-    figure.legend(*sides[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    loss_axes, error_axes = figure.subplots(1, 2)
+    for number, row in enumerate(rows):
+        for index, run in enumerate(row.runs):
+            look = {"marker": ".", "color": f"C{number}", "alpha": 0.8, "linewidth": 1.2}
+            epochs, losses = run.curve("val_loss")
+            loss_axes.plot(epochs[1:], losses[1:], **look, label=label(row, board) if index == 0 else None)
+            epochs, accuracies = run.curve("val_acc")
+            error_axes.plot(epochs[1:], [100 * (1 - accuracy) for accuracy in accuracies[1:]], **look)
+    for axes, title in ((loss_axes, "validation loss"), (error_axes, "validation error, %")):
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.set_yscale("log")
+    figure.legend(*loss_axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     return _svg(figure)
 
 

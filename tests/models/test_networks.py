@@ -8,7 +8,7 @@ import torch
 import yaml
 from torch.nn import functional as F
 
-from mnist_lit.models import CNN, MLP, DigitClassifier
+from mnist_lit.models import CNN, MLP, ConvNet, DigitClassifier
 from mnist_lit.models.losses import Loss
 from mnist_lit.training.build import build_model
 from tests.conftest import PROJECT, compose_config
@@ -19,7 +19,14 @@ LABELS = torch.tensor([3, 1, 4, 1, 5])
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("mlp_500", 397_510), ("mlp_4x64", 59_210), ("mlp_128_64", 109_386), ("mlp_512", 407_050), ("cnn", 1_007_590)],
+    [
+        ("mlp_500", 397_510),
+        ("mlp_4x64", 59_210),
+        ("mlp_128_64", 109_386),
+        ("mlp_512", 407_050),
+        ("cnn", 1_007_590),
+        ("convnet", 165_394),
+    ],
 )
 def test_parameters_come_out_exactly(name: str, parameters: int) -> None:
     model = build_model(compose_config(f"model={name}"), steps_per_epoch=10)
@@ -30,7 +37,9 @@ def test_parameters_come_out_exactly(name: str, parameters: int) -> None:
 @pytest.mark.parametrize("path", sorted((PROJECT / "conf" / "model").glob("*.yaml")), ids=lambda path: path.stem)
 def test_yaml_and_constructor_have_the_same_defaults(path: Path) -> None:
     values = yaml.safe_load(path.read_text())
-    network = {"mnist_lit.models.MLP": MLP, "mnist_lit.models.CNN": CNN}[values.pop("_target_")]
+    network = {"mnist_lit.models.MLP": MLP, "mnist_lit.models.CNN": CNN, "mnist_lit.models.ConvNet": ConvNet}[
+        values.pop("_target_")
+    ]
     signatures = inspect.signature(network).parameters | inspect.signature(DigitClassifier).parameters
     for name, value in values.items():
         assert signatures[name].default in (value, inspect.Parameter.empty)
