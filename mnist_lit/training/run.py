@@ -16,9 +16,10 @@ from mnist_lit.models import DigitClassifier
 from mnist_lit.training import story
 from mnist_lit.training.build import auto_steps_per_execution, build_data, build_model
 from mnist_lit.training.checkpoints import DurableCheckpointIO, checkpoint_callbacks, read_checkpoint
-from mnist_lit.training.devices import device_name
+from mnist_lit.training.devices import device_name, remember_missing_gpu
 from mnist_lit.training.interrupts import RunInterrupted, StopOnSignal
 from mnist_lit.training.loggers import build_loggers
+from mnist_lit.training.profiling import build_profiler
 from mnist_lit.training.progress import RunProgress
 from mnist_lit.training.result import ResultFile, git_commit, versions
 from mnist_lit.training.stopwatch import Stopwatch
@@ -35,6 +36,7 @@ def train(config: TrainConfig, folder: Path, origin: dict[str, Any]) -> dict[str
         RunInterrupted: on Ctrl-C or SIGTERM, once last.ckpt is written.
     """
     (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(by_alias=True), sort_keys=False))
+    remember_missing_gpu()
     seed_everything(config.seed, verbose=False)
     data = build_data(config)
     model = build_model(config, data.steps_per_epoch)
@@ -81,6 +83,7 @@ def build_trainer(config: TrainConfig, folder: Path, data: DigitDataModule, stop
             *checkpoint_callbacks(checkpoints, config.checkpoint.monitor, config.checkpoint.mode),
         ],
         plugins=[DurableCheckpointIO()],
+        profiler=build_profiler(config.trainer.profiler, folder),
         num_sanity_val_steps=-1,  # the whole validation set once before training: the accuracy of guessing
         log_every_n_steps=1,  # counts blocks, and only for Lightning's own logging, which is not used
         enable_model_summary=False,
