@@ -1,11 +1,9 @@
 """What a whole process costs, in seconds and in memory: each is started afresh."""
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -13,6 +11,15 @@ from statistics import median
 from benchmarks.product import PROJECT, environment
 from benchmarks.rounds import Row, medians, ratio, spread, take_turns
 from benchmarks.versus import mnist_root
+
+# A child starts with its parent's peak memory on its account, so its parent has to be small.
+LAUNCHER = """
+import resource, subprocess, sys, time
+started = time.perf_counter()
+code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode
+print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
 
 
 @dataclass(frozen=True)
@@ -23,17 +30,20 @@ class Finished:
 
 def finish(arguments: list[str], folder: str) -> Finished:
     """Run Python with these arguments, its output to a file; `folder` is its working directory."""
-    started = time.perf_counter()
     with (Path(folder) / "output").open("w+") as output:
-        child = subprocess.Popen(
-            [sys.executable, *arguments], cwd=folder, env=environment(), stdout=output, stderr=subprocess.STDOUT
+        done = subprocess.run(
+            [sys.executable, "-c", LAUNCHER, sys.executable, *arguments],
+            cwd=folder,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=output,
+            text=True,
+            check=False,
         )
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            raise RuntimeError(f"{arguments} ended with {child.returncode}:\n{output.seek(0) or output.read()}")
-    unit = 1024**2 if sys.platform == "darwin" else 1024
-    return Finished(time.perf_counter() - started, usage.ru_maxrss / unit)
+        if done.returncode:
+            raise RuntimeError(f"{arguments} ended with {done.returncode}:\n{output.seek(0) or output.read()}")
+    seconds, peak = done.stdout.split()
+    return Finished(float(seconds), float(peak) / (1024**2 if sys.platform == "darwin" else 1024))
 
 
 def train_py(*overrides: str) -> tuple[Finished, float]:
