@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 import mnist_lit
-from benchmarks import flops, processes, scaling, versus
+from benchmarks import blocks, flops, processes, scaling, versus
 from benchmarks.rounds import Row
 from mnist_lit.training.devices import device_name
 
@@ -48,6 +48,7 @@ def main() -> None:
         "startup": processes.startup,
         "memory": processes.memory,
         "flops": flops.flops,
+        "blocks": blocks.blocks,
     }
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join([*parts, 'scaling'])}; none: all")
