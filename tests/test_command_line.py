@@ -48,6 +48,12 @@ def test_help_config_and_errors_import_no_torch(arguments: list[str], tmp_path: 
         (["data.fallback=null"], "train-images-idx3-ubyte"),
         (["model._target_=os.system"], "DigitClassifier"),
         (["model._target_=no_such.Network"], "PYTHONPATH"),
+        (["data.batch_size=5000"], "at most 1257"),  # right for MNIST, which cannot be had, and too large for digits
+        pytest.param(
+            ["trainer.precision=16-mixed"],
+            "32-true or bf16-mixed",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU"),
+        ),
         pytest.param(
             ["trainer=gpu"], "trainer=cpu", marks=pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
         ),

@@ -7,8 +7,13 @@ import torch
 from mnist_lit.errors import UserError
 
 
-def check_accelerator(accelerator: str, devices: int) -> None:
-    """Raises UserError if `trainer.accelerator` or that many of it are not there."""
+def check_accelerator(accelerator: str, devices: int, precision: str) -> None:
+    """Raises UserError if `trainer.accelerator` or that many of it are not there, or cannot compute in `precision`."""
+    if precision == "16-mixed" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
+        raise UserError(
+            f"trainer.precision=16-mixed: needs a GPU, and torch {torch.__version__} finds none. "
+            "Legal here: 32-true or bf16-mixed"
+        )
     if accelerator == "mps" and not torch.backends.mps.is_available():
         raise UserError(f"trainer.accelerator=mps: torch {torch.__version__} finds no Apple GPU. {_instead()}")
     if accelerator == "gpu":

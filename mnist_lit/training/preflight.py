@@ -67,10 +67,10 @@ def checked_config(config: DictConfig) -> TrainConfig:
 def check_surroundings(config: TrainConfig) -> None:
     """What only this machine can answer: is the accelerator there, does a network from outside the package exist."""
     check_extras(config.logger)
-    if config.trainer.accelerator in ("gpu", "mps"):
+    if config.trainer.accelerator in ("gpu", "mps") or config.trainer.precision == "16-mixed":
         from mnist_lit.training.devices import check_accelerator
 
-        check_accelerator(config.trainer.accelerator, config.trainer.devices)
+        check_accelerator(config.trainer.accelerator, config.trainer.devices, config.trainer.precision)
     if isinstance(config.model, OwnModel):
         from mnist_lit.training.networks import network_class
 
@@ -92,6 +92,10 @@ def fallback_data(
         digits = loader.load_configuration(config_name, _overrides_for_digits(config), mode).data
         with open_dict(digits):
             digits.fallback_reason = str(unavailable)
+        try:
+            parse_config(checked.model_dump(by_alias=True) | {"data": OmegaConf.to_container(digits, resolve=True)})
+        except UserError as error:
+            raise UserError(f"{unavailable}\nThe run would take data=digits instead, but {error}") from error
         return digits
     return None
 
