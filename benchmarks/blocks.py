@@ -25,7 +25,9 @@ def blocks(rounds: int, quick: bool) -> list[Row]:
                 at_most=True,
                 unit="s",
                 detail=f"{min(seconds):.3f} to {max(seconds):.3f} s;",
-                reason="computed from the network's size, for a machine that is not busy with other things",
+                reason="a single step takes that long"
+                if steps == 1
+                else "computed from the network's size, for two cores that are not busy with other things",
             )
         )
     return rows
