@@ -1,0 +1,1 @@
+"""Measurements, each a command of its own, whose latest figures are committed beside it or in docs/."""
