@@ -126,7 +126,8 @@ class DigitClassifier(LightningModule):
         self.eval_loss.reset()
         self.eval_acc.reset()
         self.log_dict(metrics, prog_bar=stage == "val", logger=False)
-        if self.trainer.state.fn != TrainerFn.VALIDATING:  # that repeats what an epoch of the fit has written
+        repeats_an_epoch = self.trainer.state.fn == TrainerFn.VALIDATING
+        if not (repeats_an_epoch or self.trainer.sanity_checking):  # guessing would squash the curves' scale
             self.write({name: float(value) for name, value in metrics.items()}, self.trainer.global_step)
 
     def write(self, metrics: dict[str, float], step: int) -> None:
