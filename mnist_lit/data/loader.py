@@ -53,7 +53,8 @@ class Block:
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Pairs of images [batch, 1, 28, 28] float32, normalised, and labels [batch] int64."""
         for index in self.indices:
-            yield self.normalize(self.augment(self.part.images[index], index)), self.part.labels[index]
+            batch = self.part[index]
+            yield self.normalize(self.augment(batch.images, index)), batch.labels
 
 
 class TrainLoader:

@@ -17,6 +17,7 @@ from mnist_lit.data.loader import Block
 from mnist_lit.models.layers import OUTPUTS, probabilities
 from mnist_lit.models.losses import Loss
 from mnist_lit.models.meter import TrainMeter
+from mnist_lit.models.steps import make_step, make_step_directly, needs_lightning
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -79,14 +80,11 @@ class DigitClassifier(LightningModule):
         """One optimiser step for each mini-batch of the block."""
         optimizer = cast(LightningOptimizer, self.optimizers())
         scheduler = cast(LRScheduler | None, self.lr_schedulers())
+        step = make_step if needs_lightning(self.trainer, self) else make_step_directly
         for images, labels in block:
             outputs = self(images)
             loss = self.loss(outputs, labels)
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            if self.gradient_clip_val is not None:
-                self.clip_gradients(optimizer.optimizer, self.gradient_clip_val)
-            optimizer.step()
+            step(self, optimizer, loss, self.gradient_clip_val)
             self.meter.update(loss, outputs, labels, optimizer.param_groups[0]["lr"])
             if scheduler is not None:
                 scheduler.step()

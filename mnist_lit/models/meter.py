@@ -39,11 +39,11 @@ class TrainMeter:
     step: int = 0
     window: Sums = field(default_factory=Sums)
     epoch: Sums = field(default_factory=Sums)
-    _pending: list[tuple[Tensor, Tensor, int, float]] = field(default_factory=list)
+    _pending: list[tuple[Tensor, Tensor, Tensor, float]] = field(default_factory=list)
 
     def update(self, loss: Tensor, outputs: Tensor, labels: Tensor, lr: float) -> None:
         """Note one step; nothing is read from the device."""
-        self._pending.append((loss.detach(), (outputs.detach().argmax(1) == labels).sum(), len(labels), lr))
+        self._pending.append((loss.detach(), outputs.detach(), labels, lr))
 
     def read(self) -> list[tuple[int, dict[str, float]]]:
         """Read what `update` has noted; the (step, metrics) of each window that it completes.
@@ -51,10 +51,12 @@ class TrainMeter:
         Raises:
             LossNotFinite: naming the first step at which the loss was NaN or infinite.
         """
-        losses = torch.stack([loss for loss, *_ in self._pending]).tolist()
-        corrects = torch.stack([correct for _, correct, *_ in self._pending]).tolist()
+        losses, outputs, labels, rates = zip(*self._pending, strict=True)
+        right = torch.cat(outputs).argmax(1) == torch.cat(labels)
+        sizes = [len(batch) for batch in labels]
+        corrects = [float(batch.sum()) for batch in right.cpu().split(sizes)]
         completed = []
-        for loss, correct, (*_, samples, lr) in zip(losses, corrects, self._pending, strict=True):
+        for loss, correct, samples, lr in zip(torch.stack(losses).tolist(), corrects, sizes, rates, strict=True):
             self.step += 1
             if not math.isfinite(loss):
                 raise LossNotFinite(self.step, loss)
