@@ -3,6 +3,8 @@
 import hydra
 from omegaconf import DictConfig
 
+from mnist_lit import front_door
+
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
@@ -12,4 +14,4 @@ def main(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    front_door.enter(main)

@@ -7,6 +7,8 @@ import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from mnist_lit.durable import whole_file
+
 PREDICTIONS = "test_predictions.npz"
 
 
@@ -33,10 +35,11 @@ class KeepPredictions(Callback):
 
     def on_test_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         confidence, prediction = torch.cat(self._probabilities).max(1)
-        np.savez_compressed(
-            self.path,
-            label=torch.cat(self._labels).numpy().astype(np.uint8),
-            prediction=prediction.numpy().astype(np.uint8),
-            confidence=confidence.numpy(),
-        )
+        with whole_file(self.path) as stream:
+            np.savez_compressed(
+                stream,
+                label=torch.cat(self._labels).numpy().astype(np.uint8),
+                prediction=prediction.numpy().astype(np.uint8),
+                confidence=confidence.numpy(),
+            )
         self._probabilities, self._labels = [], []
