@@ -65,8 +65,8 @@ def resumed_config(folder: Path, overrides: list[str], composed: Mapping[str, An
             objections.append(f"{key}: a resumed run keeps its own config, which has nothing of that name")
         elif given != before and not key.startswith(FREE):
             objections.append(
-                f"{key}={_shown(given)}: a resumed run keeps its own ({_shown(before)}), because its weights were trained "
-                "with it. For another start a new run"
+                f"{key}={_shown(given)}: a resumed run keeps its own ({_shown(before)}), because its weights were "
+                "trained with it. For another start a new run"
             )
         elif given != before:
             _set(changed, key, given)
@@ -115,7 +115,7 @@ def _check_epochs(folder: Path, own: dict[str, Any], changed: dict[str, Any]) ->
         raise UserError(
             f"trainer.max_epochs={after}: scheduler={own['scheduler']['name']} spreads the learning rate over the "
             f"whole run, and this one was planned for {before} epochs: with another number it would have been "
-            f"another run from its first step. Legal here: {before}. With scheduler=none or step a run can be made longer"
+            f"another run from its first step. Legal here: {before}. Runs with scheduler=none or step can be longer"
         )
     if before == after and result.get("status") == "completed":
         raise NothingToDo(

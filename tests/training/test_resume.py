@@ -1,10 +1,12 @@
 """A run that was stopped, anywhere and in any way, and resumed, is the run that never stopped."""
 
+import functools
 import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,6 @@ import numpy as np
 import pytest
 from lightning.pytorch.trainer.states import TrainerFn
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import nn
 
 from mnist_lit.errors import UserError
 from mnist_lit.models import DigitClassifier
@@ -24,16 +25,6 @@ from mnist_lit.training.run import train
 from tests.conftest import PROJECT, TINY, Outcome, Run, compose_config
 
 BLOCKS = ["trainer.steps_per_execution=3", "trainer.log_every_n_steps=8"]  # 20 steps an epoch: 7 blocks, the last of 2
-
-
-class Dropout(DigitClassifier):
-    """Draws random numbers at every step, so it ends elsewhere unless the generators' states are resumed too."""
-
-    def __init__(self, *, width: int = 32, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.network = nn.Sequential(
-            nn.Flatten(), nn.Linear(784, width), nn.BatchNorm1d(width), nn.ReLU(), nn.Dropout(0.5), nn.Linear(width, 10)
-        )
 
 
 class Crash(BaseException):
@@ -71,10 +62,23 @@ def start(tmp_path: Path) -> Callable[..., Run]:
     def start(name: str, *overrides: str, resume: bool = False) -> Run:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
+        time.sleep(1 - time.time() % 1 if resume else 0)  # TensorBoard orders a run's files by the second
         config = compose_config(*TINY, *BLOCKS, "trainer.max_epochs=3", *overrides)
         return Run(folder, train(config, folder, {"command": "python train.py"}, resume=resume))
 
     return start
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """The same run without a stop; each is made once."""
+
+    @functools.cache
+    def whole(*overrides: str) -> Run:
+        folder = tmp_path_factory.mktemp("whole")
+        return Run(folder, train(compose_config(*TINY, *BLOCKS, "trainer.max_epochs=3", *overrides), folder, {}))
+
+    return whole
 
 
 def assert_same(one: Path, other: Path) -> None:
@@ -106,17 +110,25 @@ COMBINATIONS = [
 
 
 def chosen(model: str, optimizer: str, scheduler: str) -> list[str]:
-    network = ["model.output=logits", "+model.width=24", f"model._target_={__name__}.Dropout", "~model.activation"]
+    network = [
+        "model.output=logits",
+        "+model.width=24",
+        "model._target_=benchmarks.dropout.Dropout",
+        "~model.activation",
+    ]
     models = ["model=cnn", *network] if model == "dropout" else [f"model={model}"]
     return [*models, f"optimizer={optimizer}", f"scheduler={scheduler}"]
 
 
 @pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
 def test_interrupted_in_mid_epoch_twice(
-    combination: tuple[str, str, str], start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    combination: tuple[str, str, str],
+    start: Callable[..., Run],
+    undisturbed: Callable[..., Run],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = chosen(*combination)
-    whole = start("whole", *options)
+    whole = undisturbed(*options)
     for call, resume in ((3, False), (7, True)):  # the second stop is in the second epoch
         with stopping(monkeypatch, "training_step", call, interrupt), pytest.raises(RunInterrupted):
             start("stopped", *options, resume=resume)
@@ -149,10 +161,11 @@ def test_stopped_anywhere(
     call: int,
     stop: Callable[[], None],
     start: Callable[..., Run],
+    undisturbed: Callable[..., Run],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     options = [*chosen("dropout", "adam", "cosine"), "checkpoint.every_seconds=0.000001"]
-    whole = start("whole", *options)
+    whole = undisturbed(*options)
     with stopping(monkeypatch, hook, call, stop), pytest.raises((RunInterrupted, Crash)):
         start("stopped", *options)
     assert_same(whole.folder, start("stopped", *options, resume=True).folder)
@@ -160,36 +173,40 @@ def test_stopped_anywhere(
 
 @pytest.mark.parametrize("call", [1, 4, 7])
 def test_a_crash_loses_no_more_than_the_epoch(
-    call: int, start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+    call: int, start: Callable[..., Run], undisturbed: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     options = chosen("dropout", "adam", "cosine")
-    whole = start("whole", *options)
+    whole = undisturbed(*options)
     with stopping(monkeypatch, "training_step", 7 + call, crash), pytest.raises(Crash):
         start("stopped", *options)
-    assert read_checkpoint(whole.folder.parent / "stopped" / "checkpoints" / "last.ckpt")["global_step"] == 20
+    assert read_checkpoint(tmp_path / "stopped" / "checkpoints" / "last.ckpt")["global_step"] == 20
     assert_same(whole.folder, start("stopped", *options, resume=True).folder)
 
 
-def test_early_stopping_counts_on(start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_early_stopping_counts_on(
+    start: Callable[..., Run], undisturbed: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = [
         *chosen("dropout", "sgd", "none"),
         "optimizer.lr=0.3",
         "trainer.max_epochs=60",
         "trainer.early_stopping_patience=2",
     ]
-    whole = start("whole", *options)
+    whole = undisturbed(*options)
     epochs = whole.result["epochs"]
     assert 3 < epochs < 60
     assert epochs - whole.result["best_epoch"] == 2
-    for call, resume in ((epochs - 1, False), (1, True), (1, True)):
+    for call, resume in ((epochs - 1, False), (1, True)):  # the second time after the last epoch
         with stopping(monkeypatch, "on_train_epoch_end", call, interrupt), pytest.raises(RunInterrupted):
             start("stopped", *options, resume=resume)
     assert_same(whole.folder, start("stopped", *options, resume=True).folder)
 
 
-def test_a_longer_run_is_the_same_whether_planned_or_not(start: Callable[..., Run]) -> None:
+def test_a_longer_run_is_the_same_whether_planned_or_not(
+    start: Callable[..., Run], undisturbed: Callable[..., Run]
+) -> None:
     options = chosen("dropout", "adam", "step")
-    whole = start("whole", *options, "trainer.max_epochs=4")
+    whole = undisturbed(*options, "trainer.max_epochs=4")
     start("longer", *options, "trainer.max_epochs=2")
     longer = start("longer", *options, "trainer.max_epochs=4", resume=True)
     for name in ("last.ckpt", "best.ckpt"):
@@ -199,9 +216,9 @@ def test_a_longer_run_is_the_same_whether_planned_or_not(start: Callable[..., Ru
 
 
 def test_a_run_may_be_moved_between_stop_and_resumption(
-    start: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    start: Callable[..., Run], undisturbed: Callable[..., Run], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    whole = start("whole")
+    whole = undisturbed()
     with stopping(monkeypatch, "training_step", 16, interrupt), pytest.raises(RunInterrupted):
         start("here")
     (tmp_path / "here").rename(tmp_path / "there")
@@ -241,12 +258,13 @@ def empty(path: Path) -> None:
 def test_a_damaged_checkpoint_is_noticed_and_the_one_before_taken(
     damage: Callable[[Path], None],
     start: Callable[..., Run],
+    undisturbed: Callable[..., Run],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
 ) -> None:
     options = chosen("dropout", "adam", "cosine")
-    whole = start("whole", *options)
+    whole = undisturbed(*options)
     with stopping(monkeypatch, "training_step", 18, interrupt), pytest.raises(RunInterrupted):
         start("stopped", *options)
     checkpoints = tmp_path / "stopped" / "checkpoints"
@@ -352,5 +370,5 @@ def test_the_command_printed_after_ctrl_c_goes_on_with_the_run(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "a run" / "result.json").read_text())
     assert result["status"] == "completed"
-    assert result["command"].endswith("'hydra.run.dir=a run'")
+    assert result["command"].endswith("trainer.early_stopping_patience=60")
     assert len(result["resumed"]) == 1
