@@ -1,8 +1,9 @@
 """Kills runs at random moments and resumes them until they end: `python -m benchmarks.chaos`.
 
-Each case is trained once undisturbed. Then it is started again, killed with `kill -9`, resumed, killed, … until it has
-been killed often enough, and left to end. Its weights, metrics and predictions must be those of the undisturbed run, bit
-for bit. A third of the kills wait for a checkpoint that is being written, a sixth hit the start-up, the others training.
+Each case is trained once undisturbed. Then it is started again, killed with `kill -9`, resumed, killed, … until it
+has been killed often enough, and left to end. Its weights, metrics and predictions must be those of the undisturbed
+run, bit for bit. A third of the kills wait for a checkpoint that is being written, a sixth hit the start-up, the
+others training.
 The figures go to docs/reliability.md.
 """
 
