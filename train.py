@@ -1,5 +1,10 @@
 """Trains one digit classifier, or many with `-m`: `python train.py model=cnn optimizer=adam`."""
 
+from mnist_lit.signals import stop_on_signals
+
+if __name__ == "__main__":
+    stop_on_signals()  # first of all, so that Ctrl-C is understood while the rest is imported
+
 import hydra
 from omegaconf import DictConfig
 

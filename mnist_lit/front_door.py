@@ -12,8 +12,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from hydra.errors import CompactHydraException
-
-from mnist_lit.signals import RunInterrupted, stop_on_signals
+from omegaconf.errors import OmegaConfBaseException
 
 TRACEBACKS_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 NAMES_CODE = re.compile(r"^[+~]*hydra[./](callbacks|job_logging|hydra_logging)|^[+~]*hydra[./@=].*_target_")
@@ -21,30 +20,22 @@ NAMES_CODE = re.compile(r"^[+~]*hydra[./](callbacks|job_logging|hydra_logging)|^
 
 def enter(main: Callable[[], object]) -> None:
     """Run a `hydra.main` function; whatever goes wrong ends the program with one clear message and its exit code."""
-    stop_on_signals()
     for argument in sys.argv[1:]:
         if NAMES_CODE.search(argument):
             sys.exit(f"error: {argument}: the code that Hydra runs is fixed, and cannot be named on the command line")
     os.environ["HYDRA_FULL_ERROR"] = "1"  # makes Hydra hand its exceptions on instead of printing them
     try:
         main()
-    except RunInterrupted as interrupted:
-        sys.stderr.write(f"stopped by {interrupted}\n")
-        raise
     except CompactHydraException as error:
-        sys.exit(_message(error))
+        cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
+        sys.exit(f"{error}{cause}")
     except Exception as error:
         if TRACEBACKS_WANTED:
             raise
         if own_part := _from_job_on(error.__traceback__):
             traceback.print_exception(type(error), error, own_part)
             sys.exit(1)
-        sys.exit(f"error: {_message(error)}\ngiven: {' '.join(sys.argv[1:])}")
-
-
-def _message(error: Exception) -> str:
-    cause = error.__cause__
-    return f"{error}\n{cause}" if cause is not None and str(cause) not in str(error) else str(error)
+        sys.exit(f"error: {error}\ngiven: {' '.join(sys.argv[1:])}")
 
 
 def _from_job_on(trace: TracebackType | None) -> TracebackType | None:

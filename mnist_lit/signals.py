@@ -1,5 +1,6 @@
 """Ctrl-C and SIGTERM, from the program's first line on. Imports no torch."""
 
+import os
 import signal
 from types import FrameType
 
@@ -20,6 +21,7 @@ class RunInterrupted(SystemExit):
 
 def stop_now(signum: int, frame: FrameType | None) -> None:
     """A handler for the parts of a program that have nothing to save."""
+    os.write(2, f"stopped by {signal.Signals(signum).name}\n".encode())
     raise RunInterrupted(signum)
 
 

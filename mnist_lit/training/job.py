@@ -1,6 +1,7 @@
 """Where Hydra hands over: a composed config becomes a run, and a run's end an exit code."""
 
 import errno
+import logging
 import shlex
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def run_job(cfg: DictConfig) -> float:
         "command": shlex.join(["python", "train.py", *hydra.overrides.task]),
         "choices": {group: name for group, name in hydra.runtime.choices.items() if not group.startswith("hydra/")},
     }
+    logging.raiseExceptions = False  # a disk too full for train.log shall not print a traceback a line
     folder = Path(hydra.runtime.output_dir)
     try:
         result = train(checked_config(cfg), folder, origin, resume=cfg.resume is not None)

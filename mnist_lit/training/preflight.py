@@ -35,6 +35,7 @@ class Preflight(Callback):
                 return
             checked = checked_config(config)
             check_surroundings(checked)
+            _ = config.hydra.run.dir  # cannot it be resolved, that is said before anything is downloaded
             if fallback := fallback_data(checked, config, config_name, RunMode.RUN):
                 with read_write(config), open_dict(config):
                     config.data = fallback
