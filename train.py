@@ -1,7 +1,14 @@
 """Trains one digit classifier, or many with `-m`: `python train.py model=cnn optimizer=adam`."""
 
+from mnist_lit.signals import stop_on_signals
+
+if __name__ == "__main__":
+    stop_on_signals()  # first of all, so that Ctrl-C is understood while the rest is imported
+
 import hydra
 from omegaconf import DictConfig
+
+from mnist_lit import front_door
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -12,4 +19,4 @@ def main(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    front_door.enter(main)

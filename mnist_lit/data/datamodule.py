@@ -58,6 +58,13 @@ class DigitDataModule(LightningDataModule, ABC):
     def steps_per_epoch(self) -> int:
         return ceil(len(self.splits.train) / self.batch_size)
 
+    def state_dict(self) -> dict[str, int]:
+        """The position in an epoch is counted in blocks, so a resumed run needs blocks of the same length."""
+        return {"steps_per_execution": self.steps_per_execution}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.steps_per_execution = state_dict["steps_per_execution"]
+
     def train_dataloader(self) -> TrainLoader:
         return TrainLoader(
             self._on_device(self.splits.train),

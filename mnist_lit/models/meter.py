@@ -9,10 +9,13 @@ from torch import Tensor
 
 
 class LossNotFinite(ArithmeticError):
-    """The training loss became NaN or infinite."""
+    """The training loss or the weights became NaN or infinite."""
 
-    def __init__(self, step: int, loss: float) -> None:
-        super().__init__(f"the training loss became {loss} at step {step}")
+    def __init__(self, step: int, what: str) -> None:
+        super().__init__(
+            f"{what} at step {step}. Try a tenth of optimizer.lr, or trainer.gradient_clip_val=1, "
+            "or scheduler=onecycle, which starts slowly"
+        )
         self.step = step
 
 
@@ -59,7 +62,7 @@ class TrainMeter:
         for loss, correct, samples, lr in zip(torch.stack(losses).tolist(), corrects, sizes, rates, strict=True):
             self.step += 1
             if not math.isfinite(loss):
-                raise LossNotFinite(self.step, loss)
+                raise LossNotFinite(self.step, f"the training loss became {loss}")
             self.window.add(loss, correct, samples)
             self.epoch.add(loss, correct, samples)
             if self.step % self.every_n_steps == 0:
