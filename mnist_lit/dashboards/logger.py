@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -34,6 +35,7 @@ class TensorBoard(TensorBoardLogger):
             by_samples = {f"by_samples/{name}": value for name, value in curves.items()}
             super().log_metrics(by_samples, self.samples_seen(step))
 
+    @rank_zero_only
     def forget_after(self, step: int) -> None:
         """Rewrite the event files without what a resumed run is going to log again.
 

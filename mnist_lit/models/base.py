@@ -81,17 +81,17 @@ class DigitClassifier(LightningModule):
         optimizer = cast(LightningOptimizer, self.optimizers())
         scheduler = cast(LRScheduler | None, self.lr_schedulers())
         step = make_step if needs_lightning(self.trainer, self) else make_step_directly
-        for images, labels in block:
+        for (images, labels), weight in zip(block, block.weights, strict=True):
             outputs = self(images)
             loss = self.loss(outputs, labels)
-            step(self, optimizer, loss, self.gradient_clip_val)
+            step(self, optimizer, loss if weight == 1 else loss * weight, self.gradient_clip_val)
             self.meter.update(loss, outputs, labels, optimizer.param_groups[0]["lr"])
             if scheduler is not None:
                 scheduler.step()
         self._report_training()
 
     def _report_training(self) -> None:
-        for step, metrics in self.meter.read():
+        for step, metrics in self.meter.read(self.trainer.strategy.reduce):
             self.write(metrics, step)
         self.log_dict(self.meter.epoch.means(), prog_bar=True, logger=False)
 

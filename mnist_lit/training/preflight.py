@@ -3,11 +3,10 @@
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import AcquireReturnProxy
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -70,7 +69,7 @@ def checked_config(config: DictConfig) -> TrainConfig:
     return parse_config(_values(config))
 
 
-def prepare_resumption(config: DictConfig) -> AcquireReturnProxy:
+def prepare_resumption(config: DictConfig) -> AbstractContextManager[object]:
     """Put a run's own config in the place of the composed one, and its folder, now locked, in the place of a new one.
 
     Raises:

@@ -7,6 +7,7 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_lit.choices import loss_warning
 from mnist_lit.config import TrainConfig, flat_options
@@ -52,7 +53,9 @@ def train(config: TrainConfig, folder: Path, origin: dict[str, Any], *, resume: 
     with hold(folder):
         checkpoint = recover_checkpoint(folder / "checkpoints") if resume else None
         resumed_at = position(checkpoint, config) if checkpoint else 0 if resume else None
-        write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(by_alias=True), sort_keys=False))
+        rank_zero_only(write_text)(
+            folder / "config.yaml", yaml.safe_dump(config.model_dump(by_alias=True), sort_keys=False)
+        )
         seed_everything(config.seed, verbose=False)
         data = build_data(config)
         model = build_model(config, data.steps_per_epoch)
@@ -126,6 +129,7 @@ def build_trainer(
     return Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
+        strategy="ddp" if config.trainer.devices > 1 else "auto",
         max_epochs=config.trainer.max_epochs,
         precision=config.trainer.precision,
         logger=build_loggers(config.logger, folder, data, flat_options(config), resumed_at),
