@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from mnist_lit.choices import Activation, Loss, Output, loss_objection
+from mnist_lit.choices import Activation, Output, loss_objection
 from mnist_lit.errors import UserError
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -111,6 +111,10 @@ class ConvNetModel(ModelSection):
     output: Output
 
 
+class FastCNNModel(ModelSection):
+    output: Output
+
+
 class OwnModel(ModelSection):
     """A network from outside the package; its own options are checked against its constructor when it is imported."""
 
@@ -120,20 +124,29 @@ class OwnModel(ModelSection):
 
 def _model_kind(section: Any) -> str:
     target = section.get("_target_") if isinstance(section, dict) else getattr(section, "target", None)
-    return {f"mnist_lit.models.{name}": name for name in ("MLP", "CNN", "ConvNet")}.get(str(target), "own")
+    return {f"mnist_lit.models.{name}": name for name in ("MLP", "CNN", "ConvNet", "FastCNN")}.get(str(target), "own")
 
 
 Model = Annotated[
     Annotated[MLPModel, Tag("MLP")]
     | Annotated[CNNModel, Tag("CNN")]
     | Annotated[ConvNetModel, Tag("ConvNet")]
+    | Annotated[FastCNNModel, Tag("FastCNN")]
     | Annotated[OwnModel, Tag("own")],
     Discriminator(_model_kind),
 ]
 
 
-class LossSection(Section):
-    name: Loss
+class CrossEntropy(Section):
+    name: Literal["cross_entropy"]
+    label_smoothing: Fraction
+
+
+class OtherLoss(Section):
+    name: Literal["nll", "mse", "l1"]
+
+
+LossSection = Annotated[CrossEntropy | OtherLoss, Field(discriminator="name")]
 
 
 # ---- optimisation --------------------------------------------------------------------------------------------------
@@ -214,6 +227,7 @@ class TrainerSection(Section):
     steps_per_execution: PositiveInt | Literal["auto"]
     log_every_n_steps: PositiveInt
     early_stopping_patience: PositiveInt | None
+    profiler: Literal["simple", "advanced"] | None
 
     @model_validator(mode="after")
     def _half_needs_gpu(self) -> "TrainerSection":
@@ -322,6 +336,10 @@ def _shown(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-_UNION_TAGS = {"MLP", "CNN", "ConvNet", "own", "mnist", "digits", "sgd", "adam", "adamw", "adagrad", "rmsprop"} | {
-    "none", "step", "cosine", "onecycle", "int", "literal['auto']", "constrained-int", "float",
-}  # fmt: skip
+_UNION_TAGS = {
+    *("MLP", "CNN", "ConvNet", "FastCNN", "own", "mnist", "digits"),
+    *("cross_entropy", "nll", "mse", "l1"),
+    *("sgd", "adam", "adamw", "adagrad", "rmsprop"),
+    *("none", "step", "cosine", "onecycle"),
+    *("int", "literal['auto']", "constrained-int", "float"),
+}

@@ -22,7 +22,8 @@ def needs_lightning(trainer: Trainer, model: LightningModule) -> bool:
 def make_step(model: LightningModule, optimizer: LightningOptimizer, loss: Tensor, clip_val: float | None) -> None:
     """Lightning's way."""
     optimizer.zero_grad()
-    model.manual_backward(loss)
+    with model.trainer.profiler.profile("backward"):  # type: ignore[attr-defined]
+        model.manual_backward(loss)
     if clip_val is not None:
         model.clip_gradients(optimizer.optimizer, clip_val)
     optimizer.step()
@@ -33,7 +34,8 @@ def make_step_directly(
 ) -> None:
     """The same without the hooks; the step is still counted in `global_step`."""
     optimizer.optimizer.zero_grad()
-    loss.backward()
+    with model.trainer.profiler.profile("backward"):  # type: ignore[attr-defined]
+        loss.backward()
     if clip_val is not None:
         model.clip_gradients(optimizer.optimizer, clip_val)
     optimizer._on_before_step()

@@ -45,6 +45,7 @@ def build_model(config: TrainConfig, steps_per_epoch: int) -> DigitClassifier:
     return network(
         **config.model.options(),
         loss=config.loss.name,
+        **config.loss.options(),
         optimizer=optimizer_factory(config.optimizer.name, **config.optimizer.options()),
         scheduler=scheduler_factory(
             config.scheduler.name, steps_per_epoch, config.trainer.max_epochs, **config.scheduler.options()

@@ -28,10 +28,11 @@ from mnist_lit.training.checkpoints import (
     read_checkpoint,
     recover_checkpoint,
 )
-from mnist_lit.training.devices import device_name
+from mnist_lit.training.devices import device_name, remember_missing_gpu
 from mnist_lit.training.early_stopping import StopEarly
 from mnist_lit.training.interrupts import StopOnSignal
 from mnist_lit.training.loggers import build_loggers
+from mnist_lit.training.profiling import build_profiler
 from mnist_lit.training.progress import RunProgress
 from mnist_lit.training.result import ResultFile, git_commit, versions
 from mnist_lit.training.resume import hold
@@ -56,6 +57,7 @@ def train(config: TrainConfig, folder: Path, origin: dict[str, Any], *, resume: 
         rank_zero_only(write_text)(
             folder / "config.yaml", yaml.safe_dump(config.model_dump(by_alias=True), sort_keys=False)
         )
+        remember_missing_gpu()
         seed_everything(config.seed, verbose=False)
         data = build_data(config)
         model = build_model(config, data.steps_per_epoch)
@@ -145,6 +147,7 @@ def build_trainer(
             *checkpoint_callbacks(checkpoints, config.checkpoint.monitor, config.checkpoint.mode),
         ],
         plugins=[DurableCheckpointIO()],
+        profiler=build_profiler(config.trainer.profiler, folder),
         num_sanity_val_steps=0 if resumed_at else -1,  # all of it once before training: the accuracy of guessing
         log_every_n_steps=1,  # counts blocks, and only for Lightning's own logging, which is not used
         enable_model_summary=False,
