@@ -85,7 +85,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # a stranger's file can make the reader stumble in any way
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not a checkpoint that can be read ({reason})") from error
-    if not isinstance(checkpoint, dict) or not {"network", "state_dict", "hyper_parameters"} <= checkpoint.keys():
+    expected = {"network": str, "state_dict": dict, "hyper_parameters": dict}
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), kind) for k, kind in expected.items()):
         raise UserError(f"{path}: not a checkpoint of this project (it names no network)")
     return checkpoint
 
