@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -38,11 +39,6 @@ def launch(folder: Path, *arguments: str, **options: Any) -> "subprocess.Popen[s
         text=True,
         **options,
     )
-
-
-def wait_for(path: Path) -> None:
-    while not path.exists():
-        time.sleep(0.01)
 
 
 # ---- signals -------------------------------------------------------------------------------------------------------
@@ -107,28 +103,43 @@ def test_a_signal_in_validation_or_test_ends_the_run_too(tmp_path: Path, stage: 
 # ---- disks ---------------------------------------------------------------------------------------------------------
 
 
-def test_a_disk_too_full_for_a_checkpoint_or_a_log_loses_nothing(tmp_path: Path) -> None:
-    run = launch(tmp_path, *LONG)
-    wait_for(tmp_path / "run" / "checkpoints" / "previous.ckpt")
-    run.send_signal(signal.SIGTERM)
-    run.communicate()
-    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_too_full_for_a_checkpoint_loses_nothing(run: Start) -> None:
+    longer = compose_config(*TINY, "scheduler=none", "trainer.max_epochs=4")
+    stopped, whole = run("scheduler=none"), run("scheduler=none", "trainer.max_epochs=4", name="whole")
+    last = stopped.folder / "checkpoints" / "last.ckpt"
     before = last.read_bytes()
-    for limit in (500_000, 1_000):  # too little for a checkpoint; too little for any file
-        full = launch(
-            tmp_path, "resume=run", preexec_fn=partial(resource.setrlimit, resource.RLIMIT_FSIZE, (limit, limit))
-        )
-        printed, _ = full.communicate(timeout=100)
-        assert full.returncode == 1
-        assert "Traceback" not in printed, printed
-        assert "cannot be written: File too large" in printed
-        assert "resume=" in printed
-        assert last.read_bytes() == before
-        assert not list(last.parent.glob(".*")), "what was half written is gone"
-    resumed = launch(tmp_path, "resume=run")
-    printed, _ = resumed.communicate(timeout=100)
-    assert resumed.returncode == 0, printed
-    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "completed"
+    with no_file_larger_than(500_000), pytest.raises(OSError, match="too large"):
+        train(longer, stopped.folder, {}, resume=True)
+    assert last.read_bytes() == before
+    assert not list(last.parent.glob(".*")), "what was half written is gone"
+    train(longer, stopped.folder, {}, resume=True)
+    assert weights_digest(load_classifier(last)) == weights_digest(
+        load_classifier(whole.folder / "checkpoints" / "last.ckpt")
+    )
+
+
+def test_a_disk_too_full_for_a_log_is_one_clear_error(run: Start, tmp_path: Path) -> None:
+    stopped = run("scheduler=none")
+    last = stopped.folder / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    no_room = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1_000, 1_000))
+    full = launch(tmp_path, f"resume={stopped.folder}", "trainer.max_epochs=4", preexec_fn=no_room)
+    printed, _ = full.communicate(timeout=100)
+    assert full.returncode == 1
+    assert "Traceback" not in printed, printed
+    assert "cannot be written: File too large" in printed
+    assert f"python train.py resume={stopped.folder}" in printed
+    assert last.read_bytes() == before
 
 
 # ---- losses --------------------------------------------------------------------------------------------------------
