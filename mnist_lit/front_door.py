@@ -17,7 +17,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_lit.signals import on_signals, stop
 
 TRACEBACKS_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
-NAMES_CODE = re.compile(r"^[+~]*hydra[./](callbacks|job_logging|hydra_logging)|^[+~]*hydra[./@=].*_target_")
+NAMES_CODE = re.compile(r"^[+~]*hydra(=|[./](callbacks|job_logging|hydra_logging)|[./@].*_target_)")
 
 
 def enter(main: Callable[[], object]) -> None:
