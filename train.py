@@ -1,9 +1,9 @@
 """Trains one digit classifier, or many with `-m`: `python train.py model=cnn optimizer=adam`."""
 
-from mnist_lit.signals import stop_on_signals
+from mnist_lit import signals
 
 if __name__ == "__main__":
-    stop_on_signals()  # first of all, so that Ctrl-C is understood while the rest is imported
+    signals.on_signals(signals.stop_dead)  # first of all, so that Ctrl-C is understood while the rest is imported
 
 import hydra
 from omegaconf import DictConfig
@@ -13,7 +13,8 @@ from mnist_lit import front_door
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
-    from mnist_lit.training.job import run_job  # imports torch: only once the config is known to be good
+    with signals.importing():  # torch: only once the config is known to be good
+        from mnist_lit.training.job import run_job
 
     return run_job(cfg)
 

@@ -2,6 +2,8 @@
 
 import os
 import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
@@ -19,12 +21,35 @@ class RunInterrupted(SystemExit):
         return signal.Signals(self.signum).name
 
 
-def stop_now(signum: int, frame: FrameType | None) -> None:
-    """A handler for the parts of a program that have nothing to save."""
-    os.write(2, f"stopped by {signal.Signals(signum).name}\n".encode())
+def stop(signum: int, frame: FrameType | None) -> None:
+    """A handler: whatever is being done is cleaned up after."""
+    _say(signum)
     raise RunInterrupted(signum)
 
 
-def stop_on_signals() -> None:
+def stop_dead(signum: int, frame: FrameType | None) -> None:
+    """A handler for imports: an exception in the middle of a C++ library's own start makes it abort."""
+    _say(signum)
+    os._exit(128 + signum)
+
+
+def on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
     for signum in STOPPING:
-        signal.signal(signum, stop_now)
+        signal.signal(signum, handler)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Within it signals stop the program dead, if it is one that signals stop."""
+    before = {signum: signal.getsignal(signum) for signum in STOPPING}
+    if stop in before.values():
+        on_signals(stop_dead)
+    try:
+        yield
+    finally:
+        for signum, handler in before.items():
+            signal.signal(signum, handler)
+
+
+def _say(signum: int) -> None:
+    os.write(2, f"stopped by {signal.Signals(signum).name}\n".encode())

@@ -68,6 +68,7 @@ bad_override = st.one_of(
     assignment(tuple(f"+{section}._target_" for section in ("optimizer", "data", "x")), st.sampled_from(FUNCTIONS)),
     st.builds("+hydra.{}.x._target_={}".format, st.sampled_from(("callbacks", "launcher")), st.sampled_from(FUNCTIONS)),
     st.sampled_from(["~hydra.callbacks", "hydra.callbacks=null", "+hydra.job_logging.handlers.x.class=os.system"]),
+    st.sampled_from(["hydra={callbacks: {preflight: null}}", "hydra/job_logging=none", "+hydra@x=_target_"]),
     assignment(("resume",), st.one_of(words, st.sampled_from(["[a]", "{a: b}", "1", "''", "/", "/proc", "~"]))),
     junk.map(lambda text: f"={text}"),
     words.map(lambda word: word),

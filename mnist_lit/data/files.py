@@ -123,16 +123,24 @@ def _download_from(url: str, archive: Path, md5: str) -> str | None:
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with _open(url) as response, whole_file(archive) as target, _progress_bar() as bar:
-            task = bar.add_task(archive.name, total=int(response.headers.get("Content-Length") or 0) or None)
+            task = bar.add_task(archive.name, total=_announced(response))
             while chunk := _read(response):
                 target.write(chunk)
                 digest.update(chunk)
                 bar.advance(task, len(chunk))
+            arrived, announced = target.tell(), _announced(response)
+            if digest.hexdigest() != md5 and announced is not None and arrived < announced:
+                raise _MirrorFailed(f"the line broke after {arrived:,} of {announced:,} bytes")
             if digest.hexdigest() != md5:
                 raise _MirrorFailed(f"what it sent is not the archive (MD5 {digest.hexdigest()}, expected {md5})")
     except _MirrorFailed as failure:
         return str(failure)
     return None
+
+
+def _announced(response: http.client.HTTPResponse) -> int | None:
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else None
 
 
 class _MirrorFailed(Exception):

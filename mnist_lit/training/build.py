@@ -92,7 +92,9 @@ def auto_steps_per_execution(model: DigitClassifier, batch_size: int) -> int:
 
     Computed from the network's size and not timed, so that a run and its resumption cut the epoch alike.
     """
+    model.eval()  # nothing is drawn for dropout, and batch norm takes a batch of one
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.network(model.example_input_array)
+    model.train()
     seconds_per_step = 0.0002 + 3 * counter.get_total_flops() * batch_size / 40e9
     return max(1, min(100, round(0.1 / seconds_per_step)))

@@ -85,7 +85,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     except Exception as error:  # a stranger's file can make the reader stumble in any way
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{path}: not a checkpoint that can be read ({reason})") from error
-    if not isinstance(checkpoint, dict) or not {"network", "state_dict", "hyper_parameters"} <= checkpoint.keys():
+    expected = {"network": str, "state_dict": dict, "hyper_parameters": dict}
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), kind) for k, kind in expected.items()):
         raise UserError(f"{path}: not a checkpoint of this project (it names no network)")
     return checkpoint
 
@@ -116,21 +117,21 @@ def recover_checkpoint(folder: Path) -> Path | None:
         UserError: if there are checkpoints, but none that can be read.
     """
     remove_leftovers(folder)
-    damaged = []
-    for name in (LAST, PREVIOUS, BEST):
-        path = folder / name
+    damaged: dict[Path, UserError] = {}
+    for path in (folder / LAST, folder / PREVIOUS, folder / BEST):
         if not path.exists():
             continue
         try:
             read_checkpoint(path)
         except UserError as error:
-            log.warning(f"{error}. Going on from the one before it")
-            damaged.append(str(error))
-            path.rename(path.with_name(f"{name}.damaged"))
-        else:
-            return path
+            damaged[path] = error
+            continue
+        for bad, error in damaged.items():
+            log.warning(f"{error}. Going on from the one before it, {path.name}")
+            bad.rename(bad.with_name(f"{bad.name}.damaged"))
+        return path
     if damaged:
-        raise UserError("none of the run's checkpoints can be read:\n" + "\n".join(damaged))
+        raise UserError("none of the run's checkpoints can be read:\n" + "\n".join(map(str, damaged.values())))
     return None
 
 

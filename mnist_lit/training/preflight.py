@@ -19,6 +19,7 @@ from mnist_lit.config import MNISTData, OwnModel, TrainConfig, parse_config
 from mnist_lit.data.files import MNISTUnavailable, ensure_mnist
 from mnist_lit.errors import UserError
 from mnist_lit.front_door import TRACEBACKS_WANTED
+from mnist_lit.signals import importing
 from mnist_lit.training.loggers import check_extras
 from mnist_lit.training.resume import NothingToDo, hold, resumed_config
 
@@ -95,14 +96,15 @@ def prepare_resumption(config: DictConfig) -> AbstractContextManager[object]:
 def check_surroundings(config: TrainConfig) -> None:
     """What only this machine can answer: is the accelerator there, does a network from outside the package exist."""
     check_extras(config.logger)
-    if config.trainer.accelerator in ("gpu", "mps"):
-        from mnist_lit.training.devices import check_accelerator
+    with importing():
+        if config.trainer.accelerator in ("gpu", "mps"):
+            from mnist_lit.training.devices import check_accelerator
 
-        check_accelerator(config.trainer.accelerator, config.trainer.devices)
-    if isinstance(config.model, OwnModel):
-        from mnist_lit.training.networks import network_class
+            check_accelerator(config.trainer.accelerator, config.trainer.devices)
+        if isinstance(config.model, OwnModel):
+            from mnist_lit.training.networks import network_class
 
-        network_class(config.model.target, config.model.options())
+            network_class(config.model.target, config.model.options())
 
 
 def fallback_data(

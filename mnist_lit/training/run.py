@@ -76,7 +76,11 @@ def train(config: TrainConfig, folder: Path, origin: dict[str, Any], *, resume: 
                 result.update(**evaluate_best(trainer, model, data))
             except RunInterrupted:
                 result.values.update(progress(trainer, stopwatch))
-                log.warning(f"interrupted at step {trainer.global_step:,}. Go on with: {resume_command(folder)}")
+                kept = folder / "checkpoints" / LAST
+                saved = f"saved {kept}" if kept.exists() else "there was nothing to save yet"
+                log.warning(
+                    f"interrupted at step {trainer.global_step:,}; {saved}. Go on with: {resume_command(folder)}"
+                )
                 raise
         story.ending(folder, result.values)
         return result.values

@@ -36,6 +36,11 @@ class RunState(Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._loaded = state_dict
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        network = f"{type(pl_module).__module__}.{type(pl_module).__qualname__}"
+        if (checkpoint["network"], checkpoint["hyper_parameters"]) != (network, dict(pl_module.hparams)):
+            raise ValueError(f"it holds another network: {checkpoint['network']} {checkpoint['hyper_parameters']}")
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._loaded is not None:  # not earlier: building the network and its optimiser draws numbers, too
             self._restore(self._loaded)
