@@ -17,7 +17,7 @@ from mnist_lit.config import TrainConfig
 from mnist_lit.durable import write_text
 from mnist_lit.errors import UserError
 from mnist_lit.models.meter import LossNotFinite
-from mnist_lit.signals import RunInterrupted, stop_on_signals
+from mnist_lit.signals import RunInterrupted, on_signals, stop
 from mnist_lit.training.console import ConsoleHandler
 from mnist_lit.training.result import RESULT
 from mnist_lit.training.resume import hold, recorded, run_config
@@ -65,7 +65,7 @@ def main() -> None:
     """What torchrun starts: one rank."""
     from mnist_lit.training.run import train
 
-    stop_on_signals()
+    on_signals(stop)
     folder, origin, resume = Path(sys.argv[1]), json.loads(sys.argv[2]), bool(int(sys.argv[3]))
     log_to(folder / "train.log")
     try:
