@@ -10,15 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback
-from omegaconf import OmegaConf
 
-from mnist_lit.config import TrainConfig, parse_config
+from benchmarks.product import PROJECT, config_of
 from mnist_lit.dashboards import build
 from mnist_lit.training import run
 
-PROJECT = Path(__file__).parent.parent
+OVERRIDES = ["model=cnn", "trainer.max_epochs=5", "data.fallback=null"]
 GOALS = {"default": 0.05, "all": 0.15}
 
 
@@ -36,16 +34,10 @@ def main() -> None:
     run.dashboard_callbacks = timed
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        run.train(_config("callbacks=all"), Path(folder), {})
+        run.train(config_of(*OVERRIDES, "callbacks=all"), Path(folder), {})
         total = time.perf_counter() - started
-    default = {type(callback).__name__ for callback in make(_config().callbacks.options(), {})}
+    default = {type(callback).__name__ for callback in make(config_of(*OVERRIDES).callbacks.options(), {})}
     write(spent, default, total - sum(spent.values()))
-
-
-def _config(*overrides: str) -> TrainConfig:
-    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        composed = compose("train", ["model=cnn", "trainer.max_epochs=5", "data.fallback=null", *overrides])
-    return parse_config(OmegaConf.to_container(composed, resolve=True))
 
 
 def _timed(hook: Callable[..., Any], name: str, spent: dict[str, float]) -> Callable[..., Any]:

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.product import PROJECT
 from mnist_lit.reports.leaderboard import Leaderboard, leaderboard
 from mnist_lit.reports.render import cells, headings, markdown_table
 from mnist_lit.reports.runs import Run, UnreadableRun, find_runs, read_run
 
-PROJECT = Path(__file__).parent.parent
 MARK = re.compile(r"(<!-- results -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
