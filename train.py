@@ -1,15 +1,23 @@
 """Trains one digit classifier, or many with `-m`: `python train.py model=cnn optimizer=adam`."""
 
+from mnist_lit import signals
+
+if __name__ == "__main__":
+    signals.on_signals(signals.stop_dead)  # first of all, so that Ctrl-C is understood while the rest is imported
+
 import hydra
 from omegaconf import DictConfig
+
+from mnist_lit import front_door
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
-    from mnist_lit.training.job import run_job  # imports torch: only once the config is known to be good
+    with signals.importing():  # torch: only once the config is known to be good
+        from mnist_lit.training.job import run_job
 
     return run_job(cfg)
 
 
 if __name__ == "__main__":
-    main()
+    front_door.enter(main)

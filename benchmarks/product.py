@@ -13,9 +13,9 @@ from typing import Any
 import rich
 import torch
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from mnist_lit.config import TrainConfig, parse_config
+from mnist_lit.config import TrainConfig
+from mnist_lit.training.preflight import checked_config
 from mnist_lit.training.run import train
 
 PROJECT = Path(__file__).parent.parent
@@ -24,7 +24,7 @@ DEFAULTS = ["data.fallback=null", "trainer=cpu", "scheduler=none"]
 
 def config_of(*overrides: str) -> TrainConfig:
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        return parse_config(OmegaConf.to_container(compose("train", list(overrides)), resolve=True))
+        return checked_config(compose("train", list(overrides)))
 
 
 def run(*overrides: str) -> dict[str, Any]:

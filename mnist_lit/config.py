@@ -226,6 +226,7 @@ class TrainerSection(Section):
     gradient_clip_val: PositiveFloat | None
     steps_per_execution: PositiveInt | Literal["auto"]
     log_every_n_steps: PositiveInt
+    early_stopping_patience: PositiveInt | None
     profiler: Literal["simple", "advanced"] | None
 
     @model_validator(mode="after")
@@ -256,6 +257,7 @@ class CallbacksSection(Section):
 
 class CheckpointSection(Section):
     monitor: Literal["val_acc", "val_loss"]
+    every_seconds: PositiveFloat | None
 
     @property
     def mode(self) -> str:

@@ -54,7 +54,7 @@ class AfterTest(Callback):
 
 
 class AfterValidation(Callback):
-    """Calls `validated` after each validation of a fit, the one before training included."""
+    """Calls `validated` after each epoch's validation."""
 
     def __init__(self) -> None:
         self._collected = _Collected()
@@ -70,5 +70,5 @@ class AfterValidation(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         collected = self._collected.take()
-        if trainer.state.fn == TrainerFn.FITTING:
+        if trainer.state.fn == TrainerFn.FITTING and not trainer.sanity_checking:
             self.validated(trainer, pl_module, *collected)

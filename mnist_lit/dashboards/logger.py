@@ -1,10 +1,16 @@
 """TensorBoard with curves over optimiser steps and, so that batch sizes can be compared, over samples seen."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from tensorboard.backend.event_processing.event_file_loader import RawEventFileLoader
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+from mnist_lit.durable import remove_leftovers, whole_file
 
 
 class TensorBoard(TensorBoardLogger):
@@ -29,5 +35,31 @@ class TensorBoard(TensorBoardLogger):
             by_samples = {f"by_samples/{name}": value for name, value in curves.items()}
             super().log_metrics(by_samples, self.samples_seen(step))
 
+    @rank_zero_only
+    def forget_after(self, step: int) -> None:
+        """Rewrite the event files without what a resumed run is going to log again.
+
+        TensorBoard's own `purge_step` cannot: it knows one x axis, and would drop the curves over samples whole.
+        """
+        samples = self.samples_seen(step)
+        remove_leftovers(Path(self.log_dir))
+        for path in sorted(Path(self.log_dir).glob("events.out.tfevents.*")):
+            with whole_file(path) as kept:
+                records = RecordWriter(kept)
+                for record in _whole_records(path):
+                    event = Event.FromString(record)
+                    over_samples = any(value.tag.startswith("by_samples/") for value in event.summary.value)
+                    if event.step <= (samples if over_samples else step) and (step > 0 or event.file_version):
+                        records.write(record)
+                records.flush()
+
     def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
         """Lightning would log the network's alone; the HParams callback logs the whole run's."""
+
+
+def _whole_records(path: Path) -> Iterator[bytes]:
+    """Up to the first that a crash has cut off or damaged."""
+    try:
+        yield from RawEventFileLoader(str(path)).Load()
+    except Exception:  # TensorBoard's DataLossError, which lies in one of two modules
+        return

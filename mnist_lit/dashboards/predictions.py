@@ -7,6 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 
 from mnist_lit.dashboards.base import AfterTest
+from mnist_lit.durable import whole_file
 
 
 class KeepPredictions(AfterTest):
@@ -20,9 +21,10 @@ class KeepPredictions(AfterTest):
     def tested(self, trainer: Trainer, model: LightningModule, probabilities: Tensor, labels: Tensor) -> None:
         confidence, prediction = probabilities.max(1)
         if trainer.is_global_zero:
-            np.savez_compressed(
-                self.path,
-                label=labels.numpy().astype(np.uint8),
-                prediction=prediction.numpy().astype(np.uint8),
-                confidence=confidence.numpy(),
-            )
+            with whole_file(self.path) as stream:
+                np.savez_compressed(
+                    stream,
+                    label=labels.numpy().astype(np.uint8),
+                    prediction=prediction.numpy().astype(np.uint8),
+                    confidence=confidence.numpy(),
+                )

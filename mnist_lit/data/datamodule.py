@@ -10,14 +10,14 @@ from lightning.pytorch import LightningDataModule
 from mnist_lit.data.augment import Augment
 from mnist_lit.data.datasets import Part, Splits, load_digits, load_mnist
 from mnist_lit.data.files import ensure_mnist
-from mnist_lit.data.loader import EvalLoader, Normalize, TrainLoader
+from mnist_lit.data.loader import EvalLoader, Normalize, Share, TrainLoader
 
 
 class DigitDataModule(LightningDataModule, ABC):
     """What both data sets share: three parts that live on the trainer's device as bytes.
 
-    `augment` holds the arguments of `Augment`. `seed` decides it and the order of the samples, `split_seed` which of
-    them are for validation.
+    `augment` holds the arguments of `Augment`. `batch_size` is per device. `seed` decides the order of the samples and
+    how they are augmented, `split_seed` which of them are for validation.
     """
 
     name: str
@@ -30,13 +30,14 @@ class DigitDataModule(LightningDataModule, ABC):
         std: float,
         augment: dict[str, float] | None = None,
         batch_size: int = 64,
+        devices: int = 1,
         split_seed: int = 0,
         seed: int = 0,
         steps_per_execution: int = 1,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.batch_size = batch_size
+        self.batch_size = batch_size * devices
         self.val_size = val_size
         self.split_seed = split_seed
         self.normalize = Normalize(mean, std)
@@ -58,6 +59,13 @@ class DigitDataModule(LightningDataModule, ABC):
     def steps_per_epoch(self) -> int:
         return ceil(len(self.splits.train) / self.batch_size)
 
+    def state_dict(self) -> dict[str, int]:
+        """The position in an epoch is counted in blocks, so a resumed run needs blocks of the same length."""
+        return {"steps_per_execution": self.steps_per_execution}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        self.steps_per_execution = state_dict["steps_per_execution"]
+
     def train_dataloader(self) -> TrainLoader:
         return TrainLoader(
             self._on_device(self.splits.train),
@@ -66,6 +74,7 @@ class DigitDataModule(LightningDataModule, ABC):
             steps_per_execution=self.steps_per_execution,
             seed=self.seed,
             augment=self.augment,
+            share=Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer else Share(),
         )
 
     def val_dataloader(self) -> EvalLoader:

@@ -3,20 +3,18 @@
 import gzip
 import hashlib
 import http.client
-import os
 import shutil
-import tempfile
 import urllib.error
 import urllib.request
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from filelock import FileLock
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
+from mnist_lit.durable import whole_file
 from mnist_lit.errors import UserError
 
 TIMEOUT = 10  # seconds without a byte before a mirror is given up
@@ -100,7 +98,7 @@ def _restore(folder: Path, file: MNISTFile, fault: str, mirrors: Sequence[str]) 
     archive = folder / f"{file.name}.gz"
     if _fault(archive, file.archive_md5):
         _download(archive, file, fault, mirrors)
-    with gzip.open(archive) as packed, _whole_file(folder / file.name) as unpacked:
+    with gzip.open(archive) as packed, whole_file(folder / file.name) as unpacked:
         shutil.copyfileobj(packed, unpacked)
 
 
@@ -124,17 +122,25 @@ def _download_from(url: str, archive: Path, md5: str) -> str | None:
     """Fetch one archive; the reason if that failed. Errors of this machine's disk are raised, not returned."""
     digest = hashlib.md5(usedforsecurity=False)
     try:
-        with _open(url) as response, _whole_file(archive) as target, _progress_bar() as bar:
-            task = bar.add_task(archive.name, total=int(response.headers.get("Content-Length") or 0) or None)
+        with _open(url) as response, whole_file(archive) as target, _progress_bar() as bar:
+            task = bar.add_task(archive.name, total=_announced(response))
             while chunk := _read(response):
                 target.write(chunk)
                 digest.update(chunk)
                 bar.advance(task, len(chunk))
+            arrived, announced = target.tell(), _announced(response)
+            if digest.hexdigest() != md5 and announced is not None and arrived < announced:
+                raise _MirrorFailed(f"the line broke after {arrived:,} of {announced:,} bytes")
             if digest.hexdigest() != md5:
                 raise _MirrorFailed(f"what it sent is not the archive (MD5 {digest.hexdigest()}, expected {md5})")
     except _MirrorFailed as failure:
         return str(failure)
     return None
+
+
+def _announced(response: http.client.HTTPResponse) -> int | None:
+    length = response.headers.get("Content-Length", "")
+    return int(length) if length.isdecimal() else None
 
 
 class _MirrorFailed(Exception):
@@ -155,21 +161,6 @@ def _read(response: http.client.HTTPResponse) -> bytes:
         return response.read(CHUNK)
     except (OSError, http.client.HTTPException, zlib.error) as error:
         raise _MirrorFailed(f"the line broke: {error or type(error).__name__}") from error
-
-
-@contextmanager
-def _whole_file(path: Path) -> Iterator["tempfile._TemporaryFileWrapper[bytes]"]:
-    """A file that appears under its name only once it is complete and on the disk."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.", delete=False) as stream:
-        try:
-            yield stream
-            stream.flush()
-            os.fsync(stream.fileno())
-            os.chmod(stream.name, 0o644)
-            os.replace(stream.name, path)
-        except BaseException:
-            os.unlink(stream.name)
-            raise
 
 
 def _progress_bar() -> Progress:

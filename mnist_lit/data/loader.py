@@ -29,6 +29,23 @@ class Normalize:
         return images.to(torch.float32).mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch is this process's: with several ranks each takes every `ranks`-th sample, and one
+    process with a batch `ranks` times as large would make the same steps."""
+
+    rank: int = 0
+    ranks: int = 1
+
+    def of(self, index: Tensor) -> Tensor:
+        return index[self.rank :: self.ranks]
+
+    def weight(self, index: Tensor) -> float:
+        """By which this rank's mean loss is to be multiplied, so that the mean over the ranks is the mean over the
+        samples, also where a batch cannot be divided evenly."""
+        return len(self.of(index)) * self.ranks / len(index)
+
+
 class Block:
     """The mini-batches of one call of `training_step`, cut when they are asked for.
 
@@ -36,10 +53,16 @@ class Block:
     """
 
     def __init__(
-        self, part: Part, indices: tuple[Tensor, ...], normalize: Normalize, augment: Callable[[Tensor, Tensor], Tensor]
+        self,
+        part: Part,
+        indices: tuple[Tensor, ...],
+        share: Share,
+        normalize: Normalize,
+        augment: Callable[[Tensor, Tensor], Tensor],
     ) -> None:
         self.part = part
         self.indices = indices
+        self.share = share
         self.normalize = normalize
         self.augment = augment
 
@@ -48,11 +71,18 @@ class Block:
 
     @property
     def samples(self) -> int:
+        """Of all ranks together."""
         return sum(len(index) for index in self.indices)
+
+    @property
+    def weights(self) -> list[float]:
+        """A factor for each mini-batch's loss: 1, unless ranks share a batch that cannot be divided evenly."""
+        return [self.share.weight(index) for index in self.indices]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Pairs of images [batch, 1, 28, 28] float32, normalised, and labels [batch] int64."""
-        for index in self.indices:
+        for all_ranks in self.indices:
+            index = self.share.of(all_ranks)
             batch = self.part[index]
             yield self.normalize(self.augment(batch.images, index)), batch.labels
 
@@ -61,7 +91,8 @@ class TrainLoader:
     """One epoch as blocks of `steps_per_execution` mini-batches; every sample once, the last batch may be smaller.
 
     Follows Lightning's conventions for loaders: `sampler.set_epoch` chooses the order, `state_dict` holds the
-    position within the epoch, so that a run stopped between two blocks goes on with the next one.
+    position within the epoch, so that a run stopped between two blocks goes on with the next one. `batch_size` counts
+    the samples of all ranks together, of which this process gets its share.
     """
 
     def __init__(
@@ -73,7 +104,9 @@ class TrainLoader:
         steps_per_execution: int,
         seed: int,
         augment: Augment | None = None,
+        share: Share = Share(),
     ) -> None:
+        self.share = share
         self.part = part
         self.normalize = normalize
         self.batch_size = batch_size
@@ -96,7 +129,8 @@ class TrainLoader:
         for done in range(self._blocks_done, len(self)):
             self._blocks_done = (done + 1) % len(self)
             start = done * self.steps_per_execution
-            yield Block(self.part, batches[start : start + self.steps_per_execution], self.normalize, augment)
+            indices = batches[start : start + self.steps_per_execution]
+            yield Block(self.part, indices, self.share, self.normalize, augment)
 
     def _augment_of_epoch(self) -> Callable[[Tensor, Tensor], Tensor]:
         """(images of a batch, their indices) → the images as this epoch shows them."""

@@ -84,18 +84,18 @@ class DigitClassifier(LightningModule):
         scheduler = cast(LRScheduler | None, self.lr_schedulers())
         profile = self.trainer.profiler.profile  # type: ignore[attr-defined]
         step = make_step if needs_lightning(self.trainer, self) else make_step_directly
-        for images, labels in block:
+        for (images, labels), weight in zip(block, block.weights, strict=True):
             with profile("forward"):
                 outputs = self(images)
                 loss = self.loss(outputs, labels)
-            step(self, optimizer, loss, self.gradient_clip_val)
+            step(self, optimizer, loss if weight == 1 else loss * weight, self.gradient_clip_val)
             self.meter.update(loss, outputs, labels, optimizer.param_groups[0]["lr"])
             if scheduler is not None:
                 scheduler.step()
         self._report_training()
 
     def _report_training(self) -> None:
-        for step, metrics in self.meter.read():
+        for step, metrics in self.meter.read(self.trainer.strategy.reduce):
             self.write(metrics, step)
         self.log_dict(self.meter.epoch.means(), prog_bar=True, logger=False)
 
@@ -128,7 +128,8 @@ class DigitClassifier(LightningModule):
         self.eval_loss.reset()
         self.eval_acc.reset()
         self.log_dict(metrics, prog_bar=stage == "val", logger=False)
-        if self.trainer.state.fn != TrainerFn.VALIDATING:  # that repeats what an epoch of the fit has written
+        repeats_an_epoch = self.trainer.state.fn == TrainerFn.VALIDATING
+        if not (repeats_an_epoch or self.trainer.sanity_checking):  # guessing would squash the curves' scale
             self.write({name: float(value) for name, value in metrics.items()}, self.trainer.global_step)
 
     def write(self, metrics: dict[str, float], step: int) -> None:

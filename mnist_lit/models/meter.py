@@ -1,6 +1,7 @@
 """Training loss and accuracy: kept on the device step by step, read and averaged once a block."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -9,10 +10,13 @@ from torch import Tensor
 
 
 class LossNotFinite(ArithmeticError):
-    """The training loss became NaN or infinite."""
+    """The training loss or the weights became NaN or infinite."""
 
-    def __init__(self, step: int, loss: float) -> None:
-        super().__init__(f"the training loss became {loss} at step {step}")
+    def __init__(self, step: int, what: str) -> None:
+        super().__init__(
+            f"{what} at step {step}. Try a tenth of optimizer.lr, or trainer.gradient_clip_val=1, "
+            "or scheduler=onecycle, which starts slowly"
+        )
         self.step = step
 
 
@@ -20,10 +24,10 @@ class LossNotFinite(ArithmeticError):
 class Sums:
     loss: float = 0.0
     correct: float = 0.0
-    samples: int = 0
+    samples: float = 0
 
-    def add(self, loss: float, correct: float, samples: int) -> None:
-        self.loss += loss * samples
+    def add(self, loss: float, correct: float, samples: float) -> None:
+        self.loss += loss
         self.correct += correct
         self.samples += samples
 
@@ -45,8 +49,9 @@ class TrainMeter:
         """Note one step; nothing is read from the device."""
         self._pending.append((loss.detach(), outputs.detach(), labels, lr))
 
-    def read(self) -> list[tuple[int, dict[str, float]]]:
-        """Read what `update` has noted; the (step, metrics) of each window that it completes.
+    def read(self, reduce: Callable[..., Any] | None = None) -> list[tuple[int, dict[str, float]]]:
+        """Read what `update` has noted; the (step, metrics) of each window that it completes. `reduce` adds up a
+        tensor over the ranks, as a strategy's does with `reduce_op="sum"`.
 
         Raises:
             LossNotFinite: naming the first step at which the loss was NaN or infinite.
@@ -54,14 +59,18 @@ class TrainMeter:
         losses, outputs, labels, rates = zip(*self._pending, strict=True)
         right = torch.cat(outputs).argmax(1) == torch.cat(labels)
         sizes = [len(batch) for batch in labels]
-        corrects = [float(batch.sum()) for batch in right.cpu().split(sizes)]
+        corrects = torch.stack([batch.sum() for batch in right.split(sizes)])
+        samples = torch.tensor(sizes, device=right.device)
+        sums = torch.stack((torch.stack(losses).float() * samples, corrects, samples), 1)
+        if reduce is not None:
+            sums = reduce(sums, reduce_op="sum")
         completed = []
-        for loss, correct, samples, lr in zip(torch.stack(losses).tolist(), corrects, sizes, rates, strict=True):
+        for (loss, correct, count), lr in zip(sums.tolist(), rates, strict=True):
             self.step += 1
             if not math.isfinite(loss):
-                raise LossNotFinite(self.step, loss)
-            self.window.add(loss, correct, samples)
-            self.epoch.add(loss, correct, samples)
+                raise LossNotFinite(self.step, f"the training loss became {loss}")
+            self.window.add(loss, correct, count)
+            self.epoch.add(loss, correct, count)
             if self.step % self.every_n_steps == 0:
                 completed.append((self.step, self.window.means() | {"lr": lr}))
                 self.window = Sums()

@@ -64,16 +64,16 @@ def accuracy_plot(board: Leaderboard) -> Markup:
 
 
 def curves_plot(rows: Sequence[Row], board: Leaderboard) -> Markup:
-    """Validation loss and error from the first epoch on, one line a run, one colour a row."""
+    """Validation loss and error over the epochs, one line a run, one colour a row."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     loss_axes, error_axes = figure.subplots(1, 2)
     for number, row in enumerate(rows):
         for index, run in enumerate(row.runs):
             look = {"marker": ".", "color": f"C{number}", "alpha": 0.8, "linewidth": 1.2}
             epochs, losses = run.curve("val_loss")
-            loss_axes.plot(epochs[1:], losses[1:], **look, label=label(row, board) if index == 0 else None)
+            loss_axes.plot(epochs, losses, **look, label=label(row, board) if index == 0 else None)
             epochs, accuracies = run.curve("val_acc")
-            error_axes.plot(epochs[1:], [100 * (1 - accuracy) for accuracy in accuracies[1:]], **look)
+            error_axes.plot(epochs, [100 * (1 - accuracy) for accuracy in accuracies], **look)
     for axes, title in ((loss_axes, "validation loss"), (error_axes, "validation error, %")):
         axes.set_title(title, fontsize=10)
         axes.set_xlabel("epoch")

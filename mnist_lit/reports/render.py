@@ -115,11 +115,15 @@ def footnotes(board: Leaderboard) -> list[tuple[str, str]]:
     return notes
 
 
-def markdown(board: Leaderboard) -> str:
+def markdown_table(board: Leaderboard) -> str:
     lines = ["| " + " | ".join(headings(board)) + " |", "|" + " --- |" * len(headings(board))]
     for rank, row in enumerate(board.rows, 1):
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells(board, rank, row)) + " |")
-    lines += ["", RANKING]
+    return "\n".join(lines) + "\n"
+
+
+def markdown(board: Leaderboard) -> str:
+    lines = [markdown_table(board), RANKING]
     for title, text in footnotes(board):
         lines += ["", title, "", "```", text.replace("\n  ", "\n").strip(), "```"]
     return "\n".join(lines) + "\n"

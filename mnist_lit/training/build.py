@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mnist_lit.config import TrainConfig
 from mnist_lit.data.datamodule import DigitDataModule, MNISTDataModule, SklearnDigitsDataModule
+from mnist_lit.errors import UserError
 from mnist_lit.models import DigitClassifier
 from mnist_lit.training.networks import network_class
 
@@ -29,7 +30,14 @@ def build_data(config: TrainConfig) -> DigitDataModule:
     options = {
         name: value for name, value in config.data.options().items() if name not in ("fallback", "fallback_reason")
     }
-    return classes[config.data.name](**options, seed=config.seed)
+    data = classes[config.data.name](**options, devices=config.trainer.devices, seed=config.seed)
+    last = len(data.splits.train) % data.batch_size
+    if 0 < last < config.trainer.devices:
+        raise UserError(
+            f"data.batch_size={config.data.batch_size}: leaves {last} samples for the last batch of an epoch, too few "
+            f"for trainer.devices={config.trainer.devices}; take another size"
+        )
+    return data
 
 
 def build_model(config: TrainConfig, steps_per_epoch: int) -> DigitClassifier:
@@ -84,7 +92,9 @@ def auto_steps_per_execution(model: DigitClassifier, batch_size: int) -> int:
 
     Computed from the network's size and not timed, so that a run and its resumption cut the epoch alike.
     """
+    model.eval()  # nothing is drawn for dropout, and batch norm takes a batch of one
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.network(model.example_input_array)
+    model.train()
     seconds_per_step = 0.0002 + 3 * counter.get_total_flops() * batch_size / 40e9
     return max(1, min(100, round(0.1 / seconds_per_step)))

@@ -1,47 +1,69 @@
 """Checkpoints: a crash at any moment leaves a good one, and a stranger's file can do no harm when it is read."""
 
 import hashlib
+import io
+import logging
 import os
-import pickle
-import tempfile
+import time
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins.io.torch_io import TorchCheckpointIO
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from mnist_lit.durable import remove_leftovers, whole_file
 from mnist_lit.errors import UserError
 from mnist_lit.models import DigitClassifier
 from mnist_lit.training.networks import network_class
 
+BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
+SEAL = b"sha256:"
+SEAL_SIZE = len(SEAL) + 64
+
+warnings.filterwarnings("ignore", message="Checkpoint directory .* exists and is not empty")  # nor should it be
+log = logging.getLogger(__name__)
+
 
 class DurableCheckpointIO(TorchCheckpointIO):
-    """Writes beside the target, to the disk, then renames: the file is the old one or the new one, whole."""
+    """Writes beside the target, to the disk, then renames. What was last.ckpt becomes previous.ckpt when the new one
+    is safe. Each file ends with its own SHA-256, in the comment that the zip format leaves room for."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         target = Path(path)
+        content = io.BytesIO()
+        torch.save(checkpoint, content)
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as stream:
-            try:
-                torch.save(checkpoint, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-                os.replace(stream.name, target)
-            except BaseException:
-                os.unlink(stream.name)
-                raise
-        folder = os.open(target.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        with whole_file(target) as stream:
+            stream.write(_sealed(content.getvalue()))
+            stream.flush()
+            os.fsync(stream.fileno())
+            if target.name == LAST and target.exists():
+                os.replace(target, target.with_name(PREVIOUS))
 
     def load_checkpoint(
         self, path: Any, map_location: Callable[..., Any] | None = None, weights_only: bool | None = True
     ) -> dict[str, Any]:
         return read_checkpoint(path)
+
+
+def _sealed(archive: bytes) -> bytes:
+    """A zip archive without a comment → the same with its SHA-256 as comment; torch reads it as before."""
+    body, no_comment = archive[:-2], archive[-2:]
+    assert no_comment == b"\0\0"
+    seal = SEAL + hashlib.sha256(body).hexdigest().encode()
+    return body + len(seal).to_bytes(2, "little") + seal
+
+
+def _seal_broken(content: bytes) -> bool:
+    """Whether the file ends with the SHA-256 of something else. One without was written elsewhere, and is let pass."""
+    body, length, seal = content[: -SEAL_SIZE - 2], content[-SEAL_SIZE - 2 : -SEAL_SIZE], content[-SEAL_SIZE:]
+    if not seal.startswith(SEAL):
+        return False
+    return (length, seal) != (SEAL_SIZE.to_bytes(2, "little"), SEAL + hashlib.sha256(body).hexdigest().encode())
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:
@@ -51,12 +73,20 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         UserError: if there is no such file, or it is damaged, or holds anything but tensors and plain values.
     """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        content = Path(path).read_bytes()
     except FileNotFoundError as error:
         raise UserError(f"{path}: there is no such checkpoint") from error
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path}: not a checkpoint that can be read ({str(error).splitlines()[0]})") from error
-    if not isinstance(checkpoint, dict) or not {"network", "state_dict", "hyper_parameters"} <= checkpoint.keys():
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if _seal_broken(content):
+        raise UserError(f"{path}: is damaged (its checksum is wrong)")
+    try:
+        checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # a stranger's file can make the reader stumble in any way
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path}: not a checkpoint that can be read ({reason})") from error
+    expected = {"network": str, "state_dict": dict, "hyper_parameters": dict}
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), kind) for k, kind in expected.items()):
         raise UserError(f"{path}: not a checkpoint of this project (it names no network)")
     return checkpoint
 
@@ -78,6 +108,45 @@ def load_classifier(path: str | Path) -> DigitClassifier:
     return model.eval()
 
 
+def recover_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint of a run that has stopped, to go on from; None if it never wrote one.
+
+    A damaged last.ckpt is set aside as last.ckpt.damaged, so that it does not take the good one's place later.
+
+    Raises:
+        UserError: if there are checkpoints, but none that can be read.
+    """
+    remove_leftovers(folder)
+    damaged: dict[Path, UserError] = {}
+    for path in (folder / LAST, folder / PREVIOUS, folder / BEST):
+        if not path.exists():
+            continue
+        try:
+            read_checkpoint(path)
+        except UserError as error:
+            damaged[path] = error
+            continue
+        for bad, reason in damaged.items():
+            log.warning(f"{reason}. Going on from the one before it, {path.name}")
+            bad.rename(bad.with_name(f"{bad.name}.damaged"))
+        return path
+    if damaged:
+        raise UserError("none of the run's checkpoints can be read:\n" + "\n".join(map(str, damaged.values())))
+    return None
+
+
+class Checkpoint(ModelCheckpoint):
+    """Knows its files by where the run's folder is now, so that a run may be moved between a stop and a resumption."""
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        then, now = state_dict["dirpath"], str(self.dirpath)
+        moved = {
+            name: path.replace(then, now, 1) for name, path in state_dict.items() if isinstance(path, str) and then
+        }
+        best = {path.replace(then, now, 1): score for path, score in state_dict["best_k_models"].items()}
+        super().load_state_dict(state_dict | moved | {"best_k_models": best})
+
+
 def checkpoint_callbacks(folder: Path, monitor: str, mode: str) -> list[ModelCheckpoint]:
     """best.ckpt, where the monitored metric was best, and last.ckpt, after every epoch; in this order, so that the last
     one knows of the best one."""
@@ -87,9 +156,31 @@ def checkpoint_callbacks(folder: Path, monitor: str, mode: str) -> list[ModelChe
         "enable_version_counter": False,
         "auto_insert_metric_name": False,
     }
-    best = ModelCheckpoint(filename="best", monitor=monitor, mode=mode, save_top_k=1, **common)
-    last = ModelCheckpoint(filename="last", monitor=None, save_top_k=1, **common)
+    best = Checkpoint(filename=Path(BEST).stem, monitor=monitor, mode=mode, save_top_k=1, **common)
+    last = Checkpoint(filename=Path(LAST).stem, monitor=None, save_top_k=1, **common)
     return [best, last]
+
+
+class CheckpointEvery(Callback):
+    """last.ckpt also within an epoch, between two blocks, when `seconds` have gone by since any checkpoint."""
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        self.path = path
+        self.seconds = seconds
+        self._saved_at = 0.0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._saved_at = time.monotonic()
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self._saved_at = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        in_mid_epoch = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
+        if in_mid_epoch and time.monotonic() - self._saved_at >= self.seconds:
+            trainer.save_checkpoint(self.path)
 
 
 def weights_digest(model: torch.nn.Module) -> str:

@@ -3,13 +3,11 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
 from lightning.pytorch import Trainer
 
-from mnist_lit.config import TrainConfig, parse_config
-from mnist_lit.errors import UserError
 from mnist_lit.training.build import build_data
 from mnist_lit.training.checkpoints import load_classifier
+from mnist_lit.training.resume import run_config
 
 
 @dataclass(frozen=True)
@@ -34,16 +32,3 @@ def evaluate_run(run: Path) -> Evaluation:
     trainer.test(load_classifier(checkpoint), data, verbose=False)
     measured = {name: float(value) for name, value in trainer.callback_metrics.items()}
     return Evaluation(checkpoint, data.name, len(data.splits.test), **measured)
-
-
-def run_config(folder: Path) -> TrainConfig:
-    """The config that a run was trained with.
-
-    Raises:
-        UserError: if the folder holds none, or one that this version cannot read.
-    """
-    path = folder / "config.yaml"
-    try:
-        return parse_config(yaml.safe_load(path.read_text()))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UserError(f"{folder} is not a run's folder: {path.name} cannot be read ({error})") from error

@@ -1,7 +1,8 @@
 """Where Hydra hands over: a composed config becomes a run, and a run's end an exit code."""
 
+import errno
+import logging
 import shlex
-import sys
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -10,9 +11,12 @@ from omegaconf import DictConfig
 
 from mnist_lit.errors import UserError
 from mnist_lit.models.meter import LossNotFinite
-from mnist_lit.training.interrupts import RunInterrupted
+from mnist_lit.training.checkpoints import LAST
 from mnist_lit.training.preflight import checked_config
-from mnist_lit.training.run import train
+from mnist_lit.training.ranks import train_in_ranks
+from mnist_lit.training.run import resume_command, train
+
+BROKEN_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 def run_job(cfg: DictConfig) -> float:
@@ -25,10 +29,23 @@ def run_job(cfg: DictConfig) -> float:
         "command": shlex.join(["python", "train.py", *hydra.overrides.task]),
         "choices": {group: name for group, name in hydra.runtime.choices.items() if not group.startswith("hydra/")},
     }
+    logging.raiseExceptions = False  # a disk too full for train.log shall not print a traceback a line
+    folder = Path(hydra.runtime.output_dir)
     try:
-        result = train(checked_config(cfg), Path(hydra.runtime.output_dir), origin)
-    except (UserError, LossNotFinite) as error:
+        config = checked_config(cfg)
+        begin = train_in_ranks if config.trainer.devices > 1 else train
+        result = begin(config, folder, origin, resume=cfg.resume is not None)
+    except UserError as error:
         raise CompactHydraException(f"error: {error}") from error
-    except RunInterrupted as interrupted:
-        sys.exit(interrupted.exit_code)
+    except LossNotFinite as error:
+        kept = folder / "checkpoints" / LAST
+        where = f"{kept} is from before" if kept.exists() else "No checkpoint had been written"
+        raise CompactHydraException(f"error: {error}. {where}") from error
+    except OSError as error:
+        if error.errno not in BROKEN_DISK:
+            raise
+        raise CompactHydraException(
+            f"error: {error.filename or folder} cannot be written: {error.strerror}. The last checkpoint is untouched. "
+            f"Make room, then go on with: {resume_command(folder)}"
+        ) from error
     return float(result["val_acc"])

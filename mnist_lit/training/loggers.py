@@ -24,17 +24,28 @@ def check_extras(switches: LoggerSection) -> None:
 
 
 def build_loggers(
-    switches: LoggerSection, folder: Path, data: "DigitDataModule", options: dict[str, Any]
+    switches: LoggerSection,
+    folder: Path,
+    data: "DigitDataModule",
+    options: dict[str, Any],
+    resumed_at: int | None = None,
 ) -> "list[Logger]":
-    """`options` are logged to the trackers; TensorBoard has a callback for them."""
+    """Loggers that go on where the run goes on: what they hold of later steps than `resumed_at` is going to be logged
+    again. `options` are logged to the trackers; TensorBoard has a callback for them."""
     from mnist_lit.dashboards.logger import TensorBoard
     from mnist_lit.training.metrics_csv import MetricsCSV
 
     loggers: list[Logger] = []
     if switches.tensorboard:
-        loggers.append(TensorBoard(folder, batch_size=data.batch_size, train_size=len(data.splits.train)))
+        tensorboard = TensorBoard(folder, batch_size=data.batch_size, train_size=len(data.splits.train))
+        if resumed_at is not None:
+            tensorboard.forget_after(resumed_at)
+        loggers.append(tensorboard)
     if switches.csv:
-        loggers.append(MetricsCSV(folder / "metrics.csv"))
+        metrics = MetricsCSV(folder / "metrics.csv")
+        if resumed_at is not None:
+            metrics.forget_after(resumed_at or -1)
+        loggers.append(metrics)
     if switches.mlflow:
         from lightning.pytorch.loggers import MLFlowLogger
 

@@ -1,11 +1,15 @@
 """metrics.csv: one row for each step at which something was logged."""
 
 import csv
+import io
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from mnist_lit.durable import write_text
 
 
 class MetricsCSV(Logger):
@@ -42,13 +46,12 @@ class MetricsCSV(Logger):
     @rank_zero_only
     def save(self) -> None:
         columns = list(dict.fromkeys(column for row in self._rows.values() for column in row))
-        with self.path.open("w", newline="") as stream:
-            writer = csv.DictWriter(stream, fieldnames=columns)
-            writer.writeheader()
-            writer.writerows(self._rows[step] for step in sorted(self._rows))
-
-    def after_save_checkpoint(self, checkpoint_callback: Any) -> None:
-        self.save()
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, fieldnames=columns)
+        writer.writeheader()
+        writer.writerows(self._rows[step] for step in sorted(self._rows))
+        write_text(self.path, text.getvalue())
 
     def finalize(self, status: str) -> None:
-        self.save()
+        with nullcontext() if status == "success" else suppress(OSError):  # the first failure is the one to report
+            self.save()

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,9 +21,10 @@ def network_class(target: str, options: Mapping[str, Any]) -> "type[DigitClassif
         UserError: if it is not a network derived from DigitClassifier, or does not take these options.
     """
     module_name, _, name = target.rpartition(".")
+    no_networks_there = module_name.partition(".")[0] in ("", *sys.stdlib_module_names)  # so it is not even imported
     try:
-        found = getattr(importlib.import_module(module_name), name) if module_name else None
-    except (ImportError, AttributeError) as error:
+        found = None if no_networks_there else getattr(importlib.import_module(module_name), name)
+    except Exception as error:  # whatever the module does when it is imported
         raise UserError(f"model._target_={target}: {error}. Is its folder on PYTHONPATH?") from error
     if not (inspect.isclass(found) and BASE in (f"{base.__module__}.{base.__qualname__}" for base in found.__mro__)):
         raise UserError(f"model._target_={target}: should be a class derived from mnist_lit.models.DigitClassifier")

@@ -3,12 +3,13 @@
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -17,7 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_lit.config import MNISTData, OwnModel, TrainConfig, parse_config
 from mnist_lit.data.files import MNISTUnavailable, ensure_mnist
 from mnist_lit.errors import UserError
+from mnist_lit.front_door import TRACEBACKS_WANTED
+from mnist_lit.signals import importing
 from mnist_lit.training.loggers import check_extras
+from mnist_lit.training.resume import NothingToDo, hold, resumed_config
 
 TRACES_OF_A_RUN = ("result.json", "config.yaml", "checkpoints", "metrics.csv")
 
@@ -27,8 +31,12 @@ class Preflight(Callback):
 
     def on_run_start(self, config: DictConfig, config_name: str | None = None, **kwargs: Any) -> None:
         with _error_ends_program():
+            if config.get("resume") is not None:
+                self.lock = prepare_resumption(config)  # held until the process ends
+                return
             checked = checked_config(config)
             check_surroundings(checked)
+            _ = config.hydra.run.dir  # cannot it be resolved, that is said before anything is downloaded
             if fallback := fallback_data(checked, config, config_name, RunMode.RUN):
                 with read_write(config), open_dict(config):
                     config.data = fallback
@@ -37,6 +45,8 @@ class Preflight(Callback):
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **kwargs: Any) -> None:
         with _error_ends_program():
+            if config.get("resume") is not None:
+                raise UserError(f"resume={config.resume}: goes on with one run; leave out -m")
             checked = checked_config(config)
             check_surroundings(checked)
             if fallback := fallback_data(checked, config, config_name, RunMode.MULTIRUN):
@@ -57,24 +67,44 @@ def checked_config(config: DictConfig) -> TrainConfig:
     Raises:
         UserError: naming every option that is wrong.
     """
-    try:
-        values = {str(key): _resolved(config, str(key)) for key in config if key != "hydra"}
-    except OmegaConfBaseException as error:
-        raise UserError(str(error).splitlines()[0]) from error
-    return parse_config(values)
+    return parse_config(_values(config))
+
+
+def prepare_resumption(config: DictConfig) -> AbstractContextManager[object]:
+    """Put a run's own config in the place of the composed one, and its folder, now locked, in the place of a new one.
+
+    Raises:
+        UserError: naming what stands in the way.
+        NothingToDo: if the run is complete.
+    """
+    folder = Path(str(config.resume))
+    if _chosen_by_user(config, "hydra.run.dir"):
+        raise UserError(f"resume={folder}: a resumed run stays in its folder; leave out hydra.run.dir")
+    checked = resumed_config(folder, list(config.hydra.overrides.task), _values(config))
+    lock = hold(folder)
+    check_surroundings(checked)
+    if isinstance(checked.data, MNISTData):
+        ensure_mnist(checked.data.root, checked.data.mirrors)
+    with read_write(config), open_dict(config):
+        config.update(checked.model_dump(by_alias=True))
+    with read_write(config.hydra), open_dict(config.hydra):
+        config.hydra.run.dir = str(folder)
+        config.hydra.output_subdir = None  # .hydra/ keeps the overrides that the run was started with
+    return lock
 
 
 def check_surroundings(config: TrainConfig) -> None:
     """What only this machine can answer: is the accelerator there, does a network from outside the package exist."""
     check_extras(config.logger)
-    if config.trainer.accelerator in ("gpu", "mps") or config.trainer.precision == "16-mixed":
-        from mnist_lit.training.devices import check_accelerator
+    with importing():
+        if config.trainer.accelerator in ("gpu", "mps") or config.trainer.precision == "16-mixed":
+            from mnist_lit.training.devices import check_accelerator
 
-        check_accelerator(config.trainer.accelerator, config.trainer.devices, config.trainer.precision)
-    if isinstance(config.model, OwnModel):
-        from mnist_lit.training.networks import network_class
+            check_accelerator(config.trainer.accelerator, config.trainer.devices, config.trainer.precision)
+        if isinstance(config.model, OwnModel):
+            from mnist_lit.training.networks import network_class
 
-        network_class(config.model.target, config.model.options())
+            network_class(config.model.target, config.model.options())
 
 
 def fallback_data(
@@ -130,6 +160,13 @@ def claim_folder(wanted: str, chosen_by_user: bool) -> str:
         ) from error
 
 
+def _values(config: DictConfig) -> dict[str, Any]:
+    try:
+        return {str(key): _resolved(config, str(key)) for key in config if key not in ("hydra", "resume")}
+    except OmegaConfBaseException as error:
+        raise UserError(str(error).splitlines()[0]) from error
+
+
 def _resolved(config: DictConfig, key: str) -> Any:
     value = config[key]
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
@@ -160,8 +197,12 @@ def _error_ends_program() -> Iterator[None]:
     """Hydra turns a callback's exceptions into warnings and goes on; these must stop it."""
     try:
         yield
-    except UserError as error:
+    except NothingToDo as complete:
+        print(complete)
+        sys.exit(0)
+    except (UserError, OmegaConfBaseException, HydraException) as error:
         sys.exit(f"error: {error}")
-    except Exception:
-        traceback.print_exc()
-        sys.exit(1)
+    except Exception as error:
+        if TRACEBACKS_WANTED:
+            traceback.print_exc()
+        sys.exit(f"error: {type(error).__name__}: {error}")

@@ -1,7 +1,6 @@
 """result.json: what a run was and how it ended, written when it starts and again when it stops, however it stops."""
 
 import json
-import os
 import platform
 import subprocess
 from collections.abc import Iterator
@@ -10,35 +9,44 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
+
 import mnist_lit
-from mnist_lit.training.interrupts import RunInterrupted
+from mnist_lit.durable import write_text
+from mnist_lit.training.resume import recorded
 
 RESULT = "result.json"
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "tensorboard")
 
 
 class ResultFile:
-    """`values` is what result.json holds; `save` writes it whole or not at all."""
+    """`values` is what result.json holds; `save` writes it whole or not at all.
 
-    def __init__(self, folder: Path, values: dict[str, Any]) -> None:
+    A run that is `continued` keeps what it was started with, and adds the command that continues it to `resumed`."""
+
+    def __init__(self, folder: Path, values: dict[str, Any], *, continued: bool = False) -> None:
         self.path = folder / RESULT
-        self.values: dict[str, Any] = {"status": "running"} | values
+        before = recorded(folder) if continued else {}
+        before.pop("error", None)
+        self.values: dict[str, Any] = {"status": "running"} | before | values | {"status": "running"}
+        if continued:
+            self.values |= {name: before[name] for name in ("command", "choices") if name in before}
+            self.values["resumed"] = [*before.get("resumed", []), values.get("command")]
 
     def update(self, **values: Any) -> None:
         self.values.update(values)
         self.save()
 
+    @rank_zero_only
     def save(self) -> None:
-        temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self.values, indent=2) + "\n")
-        os.replace(temporary, self.path)
+        write_text(self.path, json.dumps(self.values, indent=2) + "\n")
 
     @contextmanager
     def status_recorded(self) -> Iterator[None]:
         """Within it, whatever ends the run is written down: completed, interrupted or failed, and why."""
         try:
             yield
-        except (RunInterrupted, KeyboardInterrupt, SystemExit) as stop:
+        except (KeyboardInterrupt, SystemExit) as stop:
             self.update(status="interrupted", error=str(stop) or type(stop).__name__)
             raise
         except BaseException as error:

@@ -1,64 +1,126 @@
 """The story of a run: `train(config, folder)` fits a network, tests its best checkpoint and writes everything down."""
 
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
 import yaml
 from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_lit.choices import loss_warning
 from mnist_lit.config import TrainConfig, flat_options
 from mnist_lit.dashboards.build import dashboard_callbacks
 from mnist_lit.dashboards.predictions import KeepPredictions
 from mnist_lit.data.datamodule import DigitDataModule
+from mnist_lit.durable import write_text
+from mnist_lit.errors import UserError
 from mnist_lit.models import DigitClassifier
+from mnist_lit.signals import RunInterrupted
 from mnist_lit.training import story
 from mnist_lit.training.build import auto_steps_per_execution, build_data, build_model
-from mnist_lit.training.checkpoints import DurableCheckpointIO, checkpoint_callbacks, read_checkpoint
+from mnist_lit.training.checkpoints import (
+    LAST,
+    CheckpointEvery,
+    DurableCheckpointIO,
+    checkpoint_callbacks,
+    read_checkpoint,
+    recover_checkpoint,
+)
 from mnist_lit.training.devices import device_name, remember_missing_gpu
-from mnist_lit.training.interrupts import RunInterrupted, StopOnSignal
+from mnist_lit.training.early_stopping import StopEarly
+from mnist_lit.training.interrupts import StopOnSignal
 from mnist_lit.training.loggers import build_loggers
 from mnist_lit.training.profiling import build_profiler
 from mnist_lit.training.progress import RunProgress
 from mnist_lit.training.result import ResultFile, git_commit, versions
+from mnist_lit.training.resume import hold
+from mnist_lit.training.run_state import RunState
 from mnist_lit.training.stopwatch import Stopwatch
 
 log = logging.getLogger(__name__)
 
 
-def train(config: TrainConfig, folder: Path, origin: dict[str, Any]) -> dict[str, Any]:
+def train(config: TrainConfig, folder: Path, origin: dict[str, Any], *, resume: bool = False) -> dict[str, Any]:
     """Train, test and record one run in `folder`, which must exist; returns what its result.json holds.
 
     `origin` says where the config came from, to be written down: the command line, the choices made in its groups.
+    With `resume` the run goes on from its newest whole checkpoint, or from the beginning if it has none.
 
     Raises:
-        RunInterrupted: on Ctrl-C or SIGTERM, once last.ckpt is written.
+        RunInterrupted: on Ctrl-C or SIGTERM, in training once last.ckpt is written.
     """
-    (folder / "config.yaml").write_text(yaml.safe_dump(config.model_dump(by_alias=True), sort_keys=False))
-    remember_missing_gpu()
-    seed_everything(config.seed, verbose=False)
-    data = build_data(config)
-    model = build_model(config, data.steps_per_epoch)
-    data.steps_per_execution = steps_per_execution(config, model)
-    stopwatch = Stopwatch()
-    trainer = build_trainer(config, folder, data, stopwatch)
-    result = ResultFile(folder, facts(config, model, data, trainer, origin))
+    with hold(folder):
+        checkpoint = recover_checkpoint(folder / "checkpoints") if resume else None
+        resumed_at = position(checkpoint, config) if checkpoint else 0 if resume else None
+        rank_zero_only(write_text)(
+            folder / "config.yaml", yaml.safe_dump(config.model_dump(by_alias=True), sort_keys=False)
+        )
+        remember_missing_gpu()
+        seed_everything(config.seed, verbose=False)
+        data = build_data(config)
+        model = build_model(config, data.steps_per_epoch)
+        data.steps_per_execution = steps_per_execution(config, model)
+        stopwatch = Stopwatch()
+        trainer = build_trainer(config, folder, data, stopwatch, resumed_at)
+        result = ResultFile(folder, facts(config, model, data, trainer, origin), continued=resume)
 
-    with result.status_recorded():
-        story.opening(config, folder, model, data, trainer)
-        if warning := loss_warning(config.loss.name, model.output):
-            log.warning(story.warning_box("This combination trains badly", warning))
-        try:
-            trainer.fit(model, data)
-        except RunInterrupted:
-            log.warning(f"interrupted at step {trainer.global_step:,}; saved {folder}/checkpoints/last.ckpt")
+        with result.status_recorded():
+            story.opening(config, folder, model, data, trainer)
+            if warning := loss_warning(config.loss.name, model.output):
+                log.warning(story.warning_box("This combination trains badly", warning))
+            try:
+                fit(trainer, model, data, checkpoint)
+                result.update(**progress(trainer, stopwatch))
+                result.update(**evaluate_best(trainer, model, data))
+            except RunInterrupted:
+                result.values.update(progress(trainer, stopwatch))
+                kept = folder / "checkpoints" / LAST
+                saved = f"saved {kept}" if kept.exists() else "there was nothing to save yet"
+                log.warning(
+                    f"interrupted at step {trainer.global_step:,}; {saved}. Go on with: {resume_command(folder)}"
+                )
+                raise
+        story.ending(folder, result.values)
+        return result.values
+
+
+def position(checkpoint: Path, config: TrainConfig) -> int:
+    """The optimiser step that a run goes on from.
+
+    Raises:
+        UserError: if the checkpoint has gone further than the run shall go, or is no state of a training.
+    """
+    content = read_checkpoint(checkpoint)
+    try:
+        done = int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        step = int(content["global_step"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{checkpoint}: holds a network, but no state of its training to go on from") from error
+    if done > config.trainer.max_epochs:
+        raise UserError(f"trainer.max_epochs={config.trainer.max_epochs}: should be at least {done}, which are done")
+    log.info(f"resume  {checkpoint}: {done} epochs done, step {step:,}")
+    return step
+
+
+def fit(trainer: Trainer, model: DigitClassifier, data: DigitDataModule, checkpoint: Path | None) -> None:
+    try:
+        trainer.fit(model, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        if checkpoint is None or run_state(trainer).started:
             raise
-        finally:
-            result.update(**progress(trainer, stopwatch))
-        result.update(**evaluate_best(trainer, model, data))
-    story.ending(folder, result.values)
-    return result.values
+        raise UserError(f"{checkpoint}: does not fit this run: {error}") from error
+
+
+def run_state(trainer: Trainer) -> RunState:
+    return next(callback for callback in trainer.callbacks if isinstance(callback, RunState))  # type: ignore[attr-defined]
+
+
+def resume_command(folder: Path) -> str:
+    """What to type to go on with a run."""
+    plain = all(character.isalnum() or character in "/._-" for character in str(folder))
+    return f"python train.py resume={folder}" if plain else f"python train.py {shlex.quote(f'resume={str(folder)!r}')}"
 
 
 def steps_per_execution(config: TrainConfig, model: DigitClassifier) -> int:
@@ -66,29 +128,45 @@ def steps_per_execution(config: TrainConfig, model: DigitClassifier) -> int:
     return auto_steps_per_execution(model, config.data.batch_size) if chosen == "auto" else chosen
 
 
-def build_trainer(config: TrainConfig, folder: Path, data: DigitDataModule, stopwatch: Stopwatch) -> Trainer:
+def build_trainer(
+    config: TrainConfig, folder: Path, data: DigitDataModule, stopwatch: Stopwatch, resumed_at: int | None = None
+) -> Trainer:
     checkpoints = folder / "checkpoints"
     return Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
+        strategy="ddp" if config.trainer.devices > 1 else "auto",
         max_epochs=config.trainer.max_epochs,
         precision=config.trainer.precision,
-        logger=build_loggers(config.logger, folder, data, flat_options(config)),
+        logger=build_loggers(config.logger, folder, data, flat_options(config), resumed_at),
         callbacks=[
             stopwatch,
             RunProgress(data.steps_per_epoch),
             KeepPredictions(folder / "test_predictions.npz"),
             *dashboard_callbacks(config.callbacks.options(), flat_options(config)),
-            StopOnSignal(checkpoints / "last.ckpt"),
+            RunState(),
+            StopOnSignal(checkpoints / LAST),
+            *timed_checkpoints(config, checkpoints / LAST),
+            *early_stopping(config),
             *checkpoint_callbacks(checkpoints, config.checkpoint.monitor, config.checkpoint.mode),
         ],
         plugins=[DurableCheckpointIO()],
         profiler=build_profiler(config.trainer.profiler, folder),
-        num_sanity_val_steps=-1,  # the whole validation set once before training: the accuracy of guessing
+        num_sanity_val_steps=0 if resumed_at else -1,  # all of it once before training: the accuracy of guessing
         log_every_n_steps=1,  # counts blocks, and only for Lightning's own logging, which is not used
         enable_model_summary=False,
         default_root_dir=folder,
     )
+
+
+def timed_checkpoints(config: TrainConfig, path: Path) -> list[CheckpointEvery]:
+    seconds = config.checkpoint.every_seconds
+    return [] if seconds is None else [CheckpointEvery(path, seconds)]
+
+
+def early_stopping(config: TrainConfig) -> list[StopEarly]:
+    patience = config.trainer.early_stopping_patience
+    return [] if patience is None else [StopEarly(config.checkpoint.monitor, config.checkpoint.mode, patience)]
 
 
 def facts(

@@ -1,0 +1,243 @@
+"""Signals at any moment, disks that are full, losses that explode, checkpoints from strangers."""
+
+import json
+import os
+import pickle
+import resource
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from mnist_lit.cli import app
+from mnist_lit.errors import UserError
+from mnist_lit.models.meter import LossNotFinite
+from mnist_lit.training.checkpoints import load_classifier, read_checkpoint, weights_digest
+from mnist_lit.training.run import train
+from tests.conftest import PROJECT, TINY, Outcome, Run, compose_config
+
+Start = Callable[..., Run]
+Command = Callable[..., Outcome]
+LONG = [*TINY, "trainer.max_epochs=300", "trainer.early_stopping_patience=60", "hydra.run.dir=run"]
+
+
+def launch(folder: Path, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, str(PROJECT / "train.py"), *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
+# ---- signals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_starting_up_ends_at_once_without_a_traceback(tmp_path: Path, signum: int) -> None:
+    runs = []
+    for number, delay in enumerate((0.15, 0.4, 0.8, 1.5, 2.5)):
+        run = launch(tmp_path, *LONG, f"hydra.run.dir=run{number}")
+        time.sleep(delay)
+        run.send_signal(signum)
+        sent = time.monotonic()
+        printed, _ = run.communicate(timeout=30)
+        runs.append((run.returncode, time.monotonic() - sent))
+        assert "Traceback" not in printed, printed
+        assert "stopped by" in printed or "interrupted at" in printed
+    assert [code for code, _ in runs] == [128 + signum] * len(runs)
+    assert max(seconds for _, seconds in runs) < 5
+
+
+SLOW = """
+import runpy, sys, time
+from mnist_lit.signals import on_signals, stop
+on_signals(stop)
+from mnist_lit.models import DigitClassifier
+for stage in ("validation", "test"):
+    step = getattr(DigitClassifier, f"{stage}_step")
+    def slow(self, batch, batch_idx, step=step, stage=stage):
+        if self.trainer.state.fn != "fit" or not self.trainer.sanity_checking:
+            print(f"in {stage} of {self.trainer.state.fn.value}", flush=True)
+            for _ in range(20):
+                time.sleep(0.1)
+        return step(self, batch, batch_idx)
+    setattr(DigitClassifier, f"{stage}_step", slow)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("stage", ["validation of fit", "validation of validate", "test of test"])
+def test_a_signal_in_validation_or_test_ends_the_run_too(tmp_path: Path, stage: str) -> None:
+    train_py = [str(PROJECT / "train.py"), *TINY, "trainer.max_epochs=1", "hydra.run.dir=run"]
+    command = [sys.executable, "-c", SLOW, *train_py]
+    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert run.stdout
+    printed = ""
+    while f"in {stage}" not in printed:
+        line = run.stdout.readline()
+        assert line, printed
+        printed += line
+    run.send_signal(signal.SIGTERM)
+    sent = time.monotonic()
+    rest, _ = run.communicate(timeout=30)
+    assert run.returncode == 143, printed + rest
+    assert time.monotonic() - sent < 5
+    assert "Traceback" not in rest
+    assert "python train.py resume=" in rest
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"
+
+
+# ---- disks ---------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def no_file_larger_than(size: int) -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+def test_a_disk_too_full_for_a_checkpoint_loses_nothing(run: Start) -> None:
+    longer = compose_config(*TINY, "scheduler=none", "trainer.max_epochs=4")
+    stopped, whole = run("scheduler=none"), run("scheduler=none", "trainer.max_epochs=4", name="whole")
+    last = stopped.folder / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    with no_file_larger_than(500_000), pytest.raises(OSError, match="too large"):
+        train(longer, stopped.folder, {}, resume=True)
+    assert last.read_bytes() == before
+    assert not list(last.parent.glob(".*")), "what was half written is gone"
+    train(longer, stopped.folder, {}, resume=True)
+    assert weights_digest(load_classifier(last)) == weights_digest(
+        load_classifier(whole.folder / "checkpoints" / "last.ckpt")
+    )
+
+
+def test_a_disk_too_full_for_a_log_is_one_clear_error(run: Start, tmp_path: Path) -> None:
+    stopped = run("scheduler=none")
+    last = stopped.folder / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+    no_room = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1_000, 1_000))
+    full = launch(tmp_path, f"resume={stopped.folder}", "trainer.max_epochs=4", preexec_fn=no_room)
+    printed, _ = full.communicate(timeout=100)
+    assert full.returncode == 1
+    assert "Traceback" not in printed, printed
+    assert "cannot be written: File too large" in printed
+    assert f"python train.py resume={stopped.folder}" in printed
+    assert last.read_bytes() == before
+
+
+# ---- losses --------------------------------------------------------------------------------------------------------
+
+
+def test_an_exploding_loss_stops_the_run_and_keeps_the_last_good_checkpoint(command: Command, tmp_path: Path) -> None:
+    done = command(*TINY, "optimizer=sgd", "optimizer.lr=1e9", "data.batch_size=8", "hydra.run.dir=run")
+    assert done.code == 1
+    assert "Traceback" not in done.output
+    for words in ("at step", "optimizer.lr", "trainer.gradient_clip_val"):
+        assert words in done.output
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "failed"
+
+
+def test_weights_that_are_not_finite_are_never_saved(run: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    from mnist_lit.models import DigitClassifier
+
+    original = DigitClassifier.training_step
+
+    def explode(self: DigitClassifier, *arguments: Any) -> None:
+        original(self, *arguments)
+        if self.trainer.current_epoch == 1:
+            with torch.no_grad():
+                next(self.parameters()).fill_(float("nan"))
+
+    monkeypatch.setattr(DigitClassifier, "training_step", explode)
+    with pytest.raises(LossNotFinite, match="step 40"):
+        run("trainer.steps_per_execution=20")
+
+
+# ---- strangers -----------------------------------------------------------------------------------------------------
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, ("bombed",)
+
+
+def bomb(good: dict[str, Any]) -> Any:
+    return good | {"state_dict": Bomb()}
+
+
+def other_project(good: dict[str, Any]) -> Any:
+    return {"model": good["state_dict"], "epoch": 3}
+
+
+def only_weights(good: dict[str, Any]) -> Any:
+    return {name: good[name] for name in ("network", "state_dict", "hyper_parameters")} | {"state_dict": {}}
+
+
+def wrong_shapes(good: dict[str, Any]) -> Any:
+    return good | {"hyper_parameters": good["hyper_parameters"] | {"hidden": [3]}}
+
+
+def of_a_function(good: dict[str, Any]) -> Any:
+    return good | {"network": "os.mkdir", "hyper_parameters": {"path": "bombed"}}
+
+
+def of_nothing(good: dict[str, Any]) -> Any:
+    return good | {"network": 7, "hyper_parameters": [1, 2]}
+
+
+def a_list(good: dict[str, Any]) -> Any:
+    return [good["state_dict"]]
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [bomb, other_project, only_weights, wrong_shapes, of_a_function, of_nothing, a_list],
+    ids=lambda f: f.__name__,
+)
+def test_a_strangers_checkpoint_is_one_clear_error_and_is_not_run(
+    forge: Callable[[dict[str, Any]], Any], run: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = run()
+    forged = forge(read_checkpoint(done.folder / "checkpoints" / "best.ckpt"))
+    for name in ("best.ckpt", "last.ckpt", "previous.ckpt"):
+        torch.save(forged, done.folder / "checkpoints" / name)
+    with pytest.raises(UserError, match=r"\.ckpt|model\._target_"):
+        load_classifier(done.folder / "checkpoints" / "best.ckpt")
+    outcome = CliRunner().invoke(app, ["evaluate", str(done.folder)])
+    assert isinstance(outcome.exception, UserError)
+    with pytest.raises(UserError, match="checkpoint"):
+        train(compose_config(*TINY), done.folder, {}, resume=True)
+    assert not (tmp_path / "bombed").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\x80\x04.", b"PK\x03\x04", pickle.dumps({"a": 1}), os.urandom(5000)])
+def test_a_file_that_is_no_checkpoint_is_named(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.ckpt").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.ckpt: not a checkpoint"):
+        load_classifier(tmp_path / "x.ckpt")
+
+
+def test_digests_tell_networks_apart_by_one_bit() -> None:
+    one, other = torch.nn.Linear(3, 3), torch.nn.Linear(3, 3)
+    other.load_state_dict(one.state_dict())
+    assert weights_digest(one) == weights_digest(other)
+    other.weight.data.view(torch.int32)[0, 0] ^= 1
+    assert weights_digest(one) != weights_digest(other)
