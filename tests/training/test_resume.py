@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from lightning.pytorch.trainer.states import TrainerFn
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from mnist_lit.errors import UserError
 from mnist_lit.models import DigitClassifier
@@ -60,11 +61,13 @@ def stopping(monkeypatch: pytest.MonkeyPatch, hook: str, call: int, stop: Callab
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     def start(name: str, *overrides: str, resume: bool = False) -> Run:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        time.sleep(1 - time.time() % 1 if resume else 0)  # TensorBoard orders a run's files by the second
+        # TensorBoard orders a run's files by the second, then by their number in the process, as text: 10 before 9.
+        time.sleep(1 - time.time() % 1 if resume else 0)
+        monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
         config = compose_config(*TINY, *BLOCKS, "trainer.max_epochs=3", *overrides)
         return Run(folder, train(config, folder, {"command": "python train.py"}, resume=resume))
 
