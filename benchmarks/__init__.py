@@ -1,1 +1,1 @@
-"""Commands that measure: speed, and what a run survives. None of them belongs to the tests."""
+"""Measurements, each a command of its own, whose latest figures are committed beside it or in docs/."""

@@ -10,9 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
-
-from mnist_lit.training.preflight import checked_config
+from benchmarks.product import config_of
 from mnist_lit.training.run import train
 
 PROJECT = Path(__file__).parent.parent
@@ -39,8 +37,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.endurance", description=__doc__)
     parser.add_argument("--runs", type=int, default=200)
     runs = parser.parse_args().runs
-    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        config = checked_config(compose("train", OVERRIDES))
+    config = config_of(*OVERRIDES)
     settled = now = Use.now()
     for run in range(1, runs + 1):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):

@@ -4,7 +4,6 @@ from typing import Literal
 
 Activation = Literal["relu", "sigmoid", "tanh", "leaky_relu", "none"]
 Output = Literal["logits", "log_softmax", "softmax", "relu_softmax"]
-Loss = Literal["cross_entropy", "nll", "mse", "l1"]
 
 
 def loss_objection(loss: str, output: str) -> str | None:

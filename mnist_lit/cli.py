@@ -58,7 +58,10 @@ def report(
     elif csv:
         typer.echo(render.as_csv(board), nl=False)
     else:
-        Console().print(render.terminal(board))
+        console = Console()
+        console.print(render.terminal(board, console) if board.rows else "no completed runs")
+        for title, text in render.footnotes(board):
+            typer.echo(f"\n{title}\n{text}")
 
 
 @app.command()

@@ -16,7 +16,7 @@ from pydantic import (
     model_validator,
 )
 
-from mnist_lit.choices import Activation, Loss, Output, loss_objection
+from mnist_lit.choices import Activation, Output, loss_objection
 from mnist_lit.errors import UserError
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -40,11 +40,18 @@ def _split_commas(mirrors: Any) -> Any:
     return [url.strip() for url in mirrors.split(",") if url.strip()] if isinstance(mirrors, str) else mirrors
 
 
+class AugmentSection(Section):
+    rotation: Annotated[float, Field(ge=0, le=180)]
+    shift: Annotated[float, Field(ge=0, le=14)]
+    scale: Fraction
+
+
 class DataSection(Section):
     batch_size: PositiveInt
     split_seed: Annotated[int, Field(ge=0)]
     mean: float
     std: PositiveFloat
+    augment: AugmentSection | None
 
     def _check_batch_size(self, train_size: int) -> None:
         if self.batch_size > train_size:
@@ -98,6 +105,16 @@ class CNNModel(ModelSection):
     output: Output
 
 
+class ConvNetModel(ModelSection):
+    channels: Annotated[list[PositiveInt], Field(min_length=1, max_length=4)]
+    dropout: Fraction
+    output: Output
+
+
+class FastCNNModel(ModelSection):
+    output: Output
+
+
 class OwnModel(ModelSection):
     """A network from outside the package; its own options are checked against its constructor when it is imported."""
 
@@ -107,17 +124,29 @@ class OwnModel(ModelSection):
 
 def _model_kind(section: Any) -> str:
     target = section.get("_target_") if isinstance(section, dict) else getattr(section, "target", None)
-    return {"mnist_lit.models.MLP": "MLP", "mnist_lit.models.CNN": "CNN"}.get(str(target), "own")
+    return {f"mnist_lit.models.{name}": name for name in ("MLP", "CNN", "ConvNet", "FastCNN")}.get(str(target), "own")
 
 
 Model = Annotated[
-    Annotated[MLPModel, Tag("MLP")] | Annotated[CNNModel, Tag("CNN")] | Annotated[OwnModel, Tag("own")],
+    Annotated[MLPModel, Tag("MLP")]
+    | Annotated[CNNModel, Tag("CNN")]
+    | Annotated[ConvNetModel, Tag("ConvNet")]
+    | Annotated[FastCNNModel, Tag("FastCNN")]
+    | Annotated[OwnModel, Tag("own")],
     Discriminator(_model_kind),
 ]
 
 
-class LossSection(Section):
-    name: Loss
+class CrossEntropy(Section):
+    name: Literal["cross_entropy"]
+    label_smoothing: Fraction
+
+
+class OtherLoss(Section):
+    name: Literal["nll", "mse", "l1"]
+
+
+LossSection = Annotated[CrossEntropy | OtherLoss, Field(discriminator="name")]
 
 
 # ---- optimisation --------------------------------------------------------------------------------------------------
@@ -198,6 +227,7 @@ class TrainerSection(Section):
     steps_per_execution: PositiveInt | Literal["auto"]
     log_every_n_steps: PositiveInt
     early_stopping_patience: PositiveInt | None
+    profiler: Literal["simple", "advanced"] | None
 
     @model_validator(mode="after")
     def _half_needs_gpu(self) -> "TrainerSection":
@@ -209,6 +239,20 @@ class TrainerSection(Section):
 class LoggerSection(Section):
     tensorboard: bool
     csv: bool
+    mlflow: bool
+    wandb: bool
+
+
+class CallbacksSection(Section):
+    hparams: bool
+    per_class_accuracy: bool
+    confusion_matrix: bool
+    worst_mistakes: bool
+    sample_predictions: bool
+    pr_curves: bool
+    weight_histograms: bool
+    graph: bool
+    projector: bool
 
 
 class CheckpointSection(Section):
@@ -238,6 +282,7 @@ class TrainConfig(Section):
     scheduler: Scheduler
     trainer: TrainerSection
     logger: LoggerSection
+    callbacks: CallbacksSection
     checkpoint: CheckpointSection
     reference: ReferenceSection | None
 
@@ -258,6 +303,16 @@ def parse_config(values: Any) -> TrainConfig:
         return TrainConfig.model_validate(values)
     except ValidationError as error:
         raise UserError("\n".join(_explain(problem) for problem in error.errors())) from None
+
+
+def flat_options(config: TrainConfig) -> dict[str, Any]:
+    """What the run computes with, `optimizer.lr` → 0.001 and so on: nothing of where files lie or what is logged."""
+    places = {"root", "mirrors", "fallback", "fallback_reason"}
+    aside: Any = {"logger": True, "callbacks": True, "reference": True, "checkpoint": True, "data": places}
+    sections = config.model_dump(by_alias=True, exclude=aside)
+    return {"seed": sections.pop("seed")} | {
+        f"{section}.{name}": value for section, options in sections.items() for name, value in options.items()
+    }
 
 
 def _explain(problem: Any) -> str:
@@ -281,6 +336,10 @@ def _shown(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
-_UNION_TAGS = {"MLP", "CNN", "own", "mnist", "digits", "sgd", "adam", "adamw", "adagrad", "rmsprop"} | {
-    "none", "step", "cosine", "onecycle", "int", "literal['auto']", "constrained-int", "float",
-}  # fmt: skip
+_UNION_TAGS = {
+    *("MLP", "CNN", "ConvNet", "FastCNN", "own", "mnist", "digits"),
+    *("cross_entropy", "nll", "mse", "l1"),
+    *("sgd", "adam", "adamw", "adagrad", "rmsprop"),
+    *("none", "step", "cosine", "onecycle"),
+    *("int", "literal['auto']", "constrained-int", "float"),
+}

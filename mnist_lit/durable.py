@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-LEFTOVER = re.compile(r"\..+\.(ckpt|json|csv|npz|yaml)\.[a-z0-9_]{8}")
+LEFTOVER = re.compile(r"\..+(\.(ckpt|json|csv|npz|yaml)|tfevents\..+)\.[a-z0-9_]{8}")
 
 
 @contextmanager

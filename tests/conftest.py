@@ -13,20 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 
-from mnist_lit.config import TrainConfig
+from benchmarks.product import config_of as compose_config
 from mnist_lit.data.files import MNISTUnavailable, ensure_mnist
-from mnist_lit.training.preflight import checked_config
 from mnist_lit.training.run import train
 
 PROJECT = Path(__file__).parent.parent
 TINY = ["data=digits", "model=mlp_128_64", "trainer=cpu", "trainer.max_epochs=2"]
-
-
-def compose_config(*overrides: str) -> TrainConfig:
-    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        return checked_config(compose("train", list(overrides)))
 
 
 @dataclass(frozen=True)

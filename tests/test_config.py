@@ -102,6 +102,9 @@ BAD = [
     (["trainer.steps_per_execution=0"], ["trainer.steps_per_execution"]),
     (["trainer=cpu", "trainer.precision=16-mixed"], ["trainer.precision=16-mixed", "bf16-mixed"]),
     (["data.std=0"], ["data.std=0"]),
+    (["trainer.profiler=slow"], ["trainer.profiler=slow", "'advanced'"]),
+    (["loss.label_smoothing=1"], ["loss.label_smoothing=1", "less than 1"]),
+    (["loss=mse", "+loss.label_smoothing=0.1"], ["loss.label_smoothing"]),
     (["optimizer.lr=.inf"], ["optimizer.lr"]),
 ]
 

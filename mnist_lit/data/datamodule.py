@@ -2,19 +2,22 @@
 
 from abc import ABC, abstractmethod
 from math import ceil
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule
 
+from mnist_lit.data.augment import Augment
 from mnist_lit.data.datasets import Part, Splits, load_digits, load_mnist
 from mnist_lit.data.files import ensure_mnist
-from mnist_lit.data.loader import EvalLoader, Normalize, TrainLoader
+from mnist_lit.data.loader import EvalLoader, Normalize, Share, TrainLoader
 
 
 class DigitDataModule(LightningDataModule, ABC):
     """What both data sets share: three parts that live on the trainer's device as bytes.
 
-    `seed` decides the order of the samples, `split_seed` which of them are for validation.
+    `augment` holds the arguments of `Augment`. `batch_size` is per device. `seed` decides the order of the samples and
+    how they are augmented, `split_seed` which of them are for validation.
     """
 
     name: str
@@ -25,18 +28,21 @@ class DigitDataModule(LightningDataModule, ABC):
         val_size: int,
         mean: float,
         std: float,
+        augment: dict[str, float] | None = None,
         batch_size: int = 64,
+        devices: int = 1,
         split_seed: int = 0,
         seed: int = 0,
         steps_per_execution: int = 1,
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
-        self.batch_size = batch_size
+        self.batch_size = batch_size * devices
         self.val_size = val_size
         self.split_seed = split_seed
         self.normalize = Normalize(mean, std)
         self.seed = seed
+        self.augment = Augment(**augment) if augment else None
         self.steps_per_execution = steps_per_execution
         self._splits: Splits | None = None
 
@@ -67,6 +73,8 @@ class DigitDataModule(LightningDataModule, ABC):
             batch_size=self.batch_size,
             steps_per_execution=self.steps_per_execution,
             seed=self.seed,
+            augment=self.augment,
+            share=Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer else Share(),
         )
 
     def val_dataloader(self) -> EvalLoader:
@@ -92,7 +100,7 @@ class MNISTDataModule(DigitDataModule):
         val_size: int = 5000,
         mean: float = 0.1307,
         std: float = 0.3081,
-        **common: int,
+        **common: Any,
     ) -> None:
         super().__init__(val_size=val_size, mean=mean, std=std, **common)
         self.root = root
@@ -110,7 +118,7 @@ class SklearnDigitsDataModule(DigitDataModule):
 
     name = "digits"
 
-    def __init__(self, *, val_size: int = 180, mean: float = 0.1561, std: float = 0.2777, **common: int) -> None:
+    def __init__(self, *, val_size: int = 180, mean: float = 0.1561, std: float = 0.2777, **common: Any) -> None:
         super().__init__(val_size=val_size, mean=mean, std=std, **common)
 
     def load(self) -> Splits:

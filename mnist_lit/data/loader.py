@@ -1,6 +1,6 @@
 """The data path: the order of an epoch, and tensors on the device cut into blocks of mini-batches."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mnist_lit.data.augment import Augment
 from mnist_lit.data.datasets import Part
 
 
@@ -19,7 +20,7 @@ def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Normalize:
-    """uint8 pixels → float32, (pixel / 255 - mean) / std."""
+    """Pixels 0 to 255 → float32, (pixel / 255 - mean) / std."""
 
     mean: float
     std: float
@@ -28,45 +29,90 @@ class Normalize:
         return images.to(torch.float32).mul_(1 / (255 * self.std)).sub_(self.mean / self.std)
 
 
+@dataclass(frozen=True)
+class Share:
+    """Which part of every batch is this process's: with several ranks each takes every `ranks`-th sample, and one
+    process with a batch `ranks` times as large would make the same steps."""
+
+    rank: int = 0
+    ranks: int = 1
+
+    def of(self, index: Tensor) -> Tensor:
+        return index[self.rank :: self.ranks]
+
+    def weight(self, index: Tensor) -> float:
+        """By which this rank's mean loss is to be multiplied, so that the mean over the ranks is the mean over the
+        samples, also where a batch cannot be divided evenly."""
+        return len(self.of(index)) * self.ranks / len(index)
+
+
 class Block:
     """The mini-batches of one call of `training_step`, cut when they are asked for.
 
     Neither a list nor a dataclass, because Lightning would walk through its tensors on every call.
     """
 
-    def __init__(self, part: Part, indices: tuple[Tensor, ...], normalize: Normalize) -> None:
+    def __init__(
+        self,
+        part: Part,
+        indices: tuple[Tensor, ...],
+        share: Share,
+        normalize: Normalize,
+        augment: Callable[[Tensor, Tensor], Tensor],
+    ) -> None:
         self.part = part
         self.indices = indices
+        self.share = share
         self.normalize = normalize
+        self.augment = augment
 
     def __len__(self) -> int:
         return len(self.indices)
 
     @property
     def samples(self) -> int:
+        """Of all ranks together."""
         return sum(len(index) for index in self.indices)
+
+    @property
+    def weights(self) -> list[float]:
+        """A factor for each mini-batch's loss: 1, unless ranks share a batch that cannot be divided evenly."""
+        return [self.share.weight(index) for index in self.indices]
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Pairs of images [batch, 1, 28, 28] float32, normalised, and labels [batch] int64."""
-        for index in self.indices:
-            yield self.normalize(self.part.images[index]), self.part.labels[index]
+        for all_ranks in self.indices:
+            index = self.share.of(all_ranks)
+            batch = self.part[index]
+            yield self.normalize(self.augment(batch.images, index)), batch.labels
 
 
 class TrainLoader:
     """One epoch as blocks of `steps_per_execution` mini-batches; every sample once, the last batch may be smaller.
 
     Follows Lightning's conventions for loaders: `sampler.set_epoch` chooses the order, `state_dict` holds the
-    position within the epoch, so that a run stopped between two blocks goes on with the next one.
+    position within the epoch, so that a run stopped between two blocks goes on with the next one. `batch_size` counts
+    the samples of all ranks together, of which this process gets its share.
     """
 
     def __init__(
-        self, part: Part, normalize: Normalize, *, batch_size: int, steps_per_execution: int, seed: int
+        self,
+        part: Part,
+        normalize: Normalize,
+        *,
+        batch_size: int,
+        steps_per_execution: int,
+        seed: int,
+        augment: Augment | None = None,
+        share: Share = Share(),
     ) -> None:
+        self.share = share
         self.part = part
         self.normalize = normalize
         self.batch_size = batch_size
         self.steps_per_execution = steps_per_execution
         self.seed = seed
+        self.augment = augment
         self.sampler = self
         self.epoch = 0
         self._blocks_done = 0
@@ -79,11 +125,20 @@ class TrainLoader:
 
     def __iter__(self) -> Iterator[Block]:
         order = epoch_order(len(self.part), self.seed, self.epoch).to(self.part.labels.device)
-        batches = order.split(self.batch_size)
+        batches, augment = order.split(self.batch_size), self._augment_of_epoch()
         for done in range(self._blocks_done, len(self)):
             self._blocks_done = (done + 1) % len(self)
             start = done * self.steps_per_execution
-            yield Block(self.part, batches[start : start + self.steps_per_execution], self.normalize)
+            indices = batches[start : start + self.steps_per_execution]
+            yield Block(self.part, indices, self.share, self.normalize, augment)
+
+    def _augment_of_epoch(self) -> Callable[[Tensor, Tensor], Tensor]:
+        """(images of a batch, their indices) → the images as this epoch shows them."""
+        if self.augment is None:
+            return lambda images, index: images
+        augment = self.augment
+        drawn = augment.draw(len(self.part), self.seed, self.epoch).to(self.part.images.device)
+        return lambda images, index: augment(images.to(torch.float32), drawn[index])
 
     def state_dict(self) -> dict[str, int]:
         return {"blocks_done": self._blocks_done}

@@ -17,6 +17,7 @@ from mnist_lit.data.loader import Block
 from mnist_lit.models.layers import OUTPUTS, probabilities
 from mnist_lit.models.losses import Loss
 from mnist_lit.models.meter import TrainMeter
+from mnist_lit.models.steps import make_step, make_step_directly, needs_lightning
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -39,6 +40,7 @@ class DigitClassifier(LightningModule):
         *,
         output: str = "logits",
         loss: str = "cross_entropy",
+        label_smoothing: float = 0.0,
         optimizer: OptimizerFactory | None = None,
         scheduler: SchedulerFactory | None = None,
         gradient_clip_val: float | None = None,
@@ -49,7 +51,8 @@ class DigitClassifier(LightningModule):
         self.automatic_optimization = False  # training_step makes many steps a call
         self.example_input_array: Tensor = torch.zeros(1, 1, 28, 28)
         self.output = output
-        self.loss = Loss(loss, output)
+        self.loss = Loss(loss, output, label_smoothing)
+        self.plain_loss = Loss(loss, output)  # of evaluations, so that they compare between runs
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.gradient_clip_val = gradient_clip_val
@@ -79,21 +82,20 @@ class DigitClassifier(LightningModule):
         """One optimiser step for each mini-batch of the block."""
         optimizer = cast(LightningOptimizer, self.optimizers())
         scheduler = cast(LRScheduler | None, self.lr_schedulers())
-        for images, labels in block:
-            outputs = self(images)
-            loss = self.loss(outputs, labels)
-            optimizer.zero_grad()
-            self.manual_backward(loss)
-            if self.gradient_clip_val is not None:
-                self.clip_gradients(optimizer.optimizer, self.gradient_clip_val)
-            optimizer.step()
+        profile = self.trainer.profiler.profile  # type: ignore[attr-defined]
+        step = make_step if needs_lightning(self.trainer, self) else make_step_directly
+        for (images, labels), weight in zip(block, block.weights, strict=True):
+            with profile("forward"):
+                outputs = self(images)
+                loss = self.loss(outputs, labels)
+            step(self, optimizer, loss if weight == 1 else loss * weight, self.gradient_clip_val)
             self.meter.update(loss, outputs, labels, optimizer.param_groups[0]["lr"])
             if scheduler is not None:
                 scheduler.step()
         self._report_training()
 
     def _report_training(self) -> None:
-        for step, metrics in self.meter.read():
+        for step, metrics in self.meter.read(self.trainer.strategy.reduce):
             self.write(metrics, step)
         self.log_dict(self.meter.epoch.means(), prog_bar=True, logger=False)
 
@@ -101,14 +103,15 @@ class DigitClassifier(LightningModule):
         epoch = {f"{name}_epoch": value for name, value in self.meter.end_epoch().items()}
         self.write(epoch, self.trainer.global_step)
 
-    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        self._evaluate(*batch)
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Returns the probabilities [n, 10], for callbacks that look at what the network says."""
+        return probabilities(self.output, self._evaluate(*batch))
 
     def on_validation_epoch_end(self) -> None:
         self._report_evaluation("val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
-        """Returns the probabilities [n, 10], for callbacks that look at what the network says."""
+        """Returns the probabilities [n, 10]."""
         return probabilities(self.output, self._evaluate(*batch))
 
     def on_test_epoch_end(self) -> None:
@@ -116,7 +119,7 @@ class DigitClassifier(LightningModule):
 
     def _evaluate(self, images: Tensor, labels: Tensor) -> Tensor:
         outputs = self(images)
-        self.eval_loss.update(self.loss(outputs, labels), weight=len(labels))
+        self.eval_loss.update(self.plain_loss(outputs, labels), weight=len(labels))
         self.eval_acc.update(outputs, labels)
         return outputs
 
@@ -125,7 +128,8 @@ class DigitClassifier(LightningModule):
         self.eval_loss.reset()
         self.eval_acc.reset()
         self.log_dict(metrics, prog_bar=stage == "val", logger=False)
-        if self.trainer.state.fn != TrainerFn.VALIDATING:  # that repeats what an epoch of the fit has written
+        repeats_an_epoch = self.trainer.state.fn == TrainerFn.VALIDATING
+        if not (repeats_an_epoch or self.trainer.sanity_checking):  # guessing would squash the curves' scale
             self.write({name: float(value) for name, value in metrics.items()}, self.trainer.global_step)
 
     def write(self, metrics: dict[str, float], step: int) -> None:

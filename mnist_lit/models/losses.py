@@ -11,7 +11,8 @@ class Loss:
     """Mean over the batch of one of:
 
     cross_entropy: softmax cross-entropy on the network's output *as it stands*: on `softmax` outputs that is a second
-        softmax, the articles' mistake, kept because it is the lesson;
+        softmax, the articles' mistake, kept because it is the lesson; `label_smoothing` of each target is spread
+        evenly over the ten classes;
     nll: -output[label], for log-probabilities;
     mse, l1: squared or absolute distance between the probabilities and the one-hot target, mean over the ten classes.
 
@@ -19,16 +20,17 @@ class Loss:
         ValueError: for a combination without a meaning, such as nll on probabilities.
     """
 
-    def __init__(self, name: str, output: str) -> None:
+    def __init__(self, name: str, output: str, label_smoothing: float = 0.0) -> None:
         if objection := loss_objection(name, output):
             raise ValueError(objection)
         self.name = name
         self.output = output
+        self.label_smoothing = label_smoothing
 
     def __call__(self, outputs: Tensor, labels: Tensor) -> Tensor:
         match self.name:
             case "cross_entropy":
-                return F.cross_entropy(outputs, labels)
+                return F.cross_entropy(outputs, labels, label_smoothing=self.label_smoothing)
             case "nll":
                 return F.nll_loss(outputs, labels)
             case "mse":

@@ -1,6 +1,7 @@
 """Training loss and accuracy: kept on the device step by step, read and averaged once a block."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -23,10 +24,10 @@ class LossNotFinite(ArithmeticError):
 class Sums:
     loss: float = 0.0
     correct: float = 0.0
-    samples: int = 0
+    samples: float = 0
 
-    def add(self, loss: float, correct: float, samples: int) -> None:
-        self.loss += loss * samples
+    def add(self, loss: float, correct: float, samples: float) -> None:
+        self.loss += loss
         self.correct += correct
         self.samples += samples
 
@@ -42,27 +43,34 @@ class TrainMeter:
     step: int = 0
     window: Sums = field(default_factory=Sums)
     epoch: Sums = field(default_factory=Sums)
-    _pending: list[tuple[Tensor, Tensor, int, float]] = field(default_factory=list)
+    _pending: list[tuple[Tensor, Tensor, Tensor, float]] = field(default_factory=list)
 
     def update(self, loss: Tensor, outputs: Tensor, labels: Tensor, lr: float) -> None:
         """Note one step; nothing is read from the device."""
-        self._pending.append((loss.detach(), (outputs.detach().argmax(1) == labels).sum(), len(labels), lr))
+        self._pending.append((loss.detach(), outputs.detach(), labels, lr))
 
-    def read(self) -> list[tuple[int, dict[str, float]]]:
-        """Read what `update` has noted; the (step, metrics) of each window that it completes.
+    def read(self, reduce: Callable[..., Any] | None = None) -> list[tuple[int, dict[str, float]]]:
+        """Read what `update` has noted; the (step, metrics) of each window that it completes. `reduce` adds up a
+        tensor over the ranks, as a strategy's does with `reduce_op="sum"`.
 
         Raises:
             LossNotFinite: naming the first step at which the loss was NaN or infinite.
         """
-        losses = torch.stack([loss for loss, *_ in self._pending]).tolist()
-        corrects = torch.stack([correct for _, correct, *_ in self._pending]).tolist()
+        losses, outputs, labels, rates = zip(*self._pending, strict=True)
+        right = torch.cat(outputs).argmax(1) == torch.cat(labels)
+        sizes = [len(batch) for batch in labels]
+        corrects = torch.stack([batch.sum() for batch in right.split(sizes)])
+        samples = torch.tensor(sizes, device=right.device)
+        sums = torch.stack((torch.stack(losses).float() * samples, corrects, samples), 1)
+        if reduce is not None:
+            sums = reduce(sums, reduce_op="sum")
         completed = []
-        for loss, correct, (*_, samples, lr) in zip(losses, corrects, self._pending, strict=True):
+        for (loss, correct, count), lr in zip(sums.tolist(), rates, strict=True):
             self.step += 1
             if not math.isfinite(loss):
                 raise LossNotFinite(self.step, f"the training loss became {loss}")
-            self.window.add(loss, correct, samples)
-            self.epoch.add(loss, correct, samples)
+            self.window.add(loss, correct, count)
+            self.epoch.add(loss, correct, count)
             if self.step % self.every_n_steps == 0:
                 completed.append((self.step, self.window.means() | {"lr": lr}))
                 self.window = Sums()

@@ -10,12 +10,12 @@ import matplotlib
 import numpy as np
 from jinja2 import Environment, PackageLoader
 from markupsafe import Markup
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from mnist_lit.plots import confusion_matrix, draw_confusion
 from mnist_lit.reports.leaderboard import Leaderboard, Row
 from mnist_lit.reports.render import RANKING, cells, footnotes, headings, shown
-from mnist_lit.reports.runs import UnreadableRun
+from mnist_lit.reports.runs import Run, UnreadableRun
 
 MOST_CURVES = 10  # rows; more lines than that cannot be told apart
 MOST_MATRICES = 6
@@ -42,6 +42,7 @@ def label(row: Row, board: Leaderboard) -> str:
     values = [
         shown(value(row)) if name in row.choices or name == "experiment" else f"{name}={shown(value(row))}"
         for name, value in board.columns.items()
+        if value(row) is not None
     ]
     return ", ".join(values) or "all runs"
 
@@ -58,26 +59,26 @@ def accuracy_plot(board: Leaderboard) -> Markup:
         if row.reference:
             axes.plot(100 * row.reference, height, "x", color="#c0392b", markersize=7, markeredgewidth=2)
     axes.set_yticks(range(len(rows)), [label(row, board) for row in rows])
-    axes.set_xlabel("test accuracy, %   (dot: a seed, bar: 95 % interval, cross: the article's own loop)")
+    axes.set_xlabel("%")
     return _svg(figure)
 
 
 def curves_plot(rows: Sequence[Row], board: Leaderboard) -> Markup:
-    """Validation loss and accuracy over epochs, one line a run, one colour a row."""
+    """Validation loss and error over the epochs, one line a run, one colour a row."""
     figure = Figure(figsize=(9, 3.6), layout="constrained")
-    sides: tuple[Axes, Axes] = tuple(figure.subplots(1, 2))
-    for side, metric, title in zip(
-        sides, ("val_loss", "val_acc"), ("validation loss", "validation accuracy"), strict=True
-    ):
-        for number, row in enumerate(rows):
-            for index, run in enumerate(row.runs):
-                epochs, values = run.curve(metric)
-                name = label(row, board) if index == 0 else None
-                side.plot(epochs, values, marker=".", color=f"C{number}", alpha=0.8, linewidth=1.2, label=name)
-        side.set_title(title, fontsize=10)
-        side.set_xlabel("epoch")
-    sides[0].set_yscale("log")
-    figure.legend(*sides[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
+    loss_axes, error_axes = figure.subplots(1, 2)
+    for number, row in enumerate(rows):
+        for index, run in enumerate(row.runs):
+            look = {"marker": ".", "color": f"C{number}", "alpha": 0.8, "linewidth": 1.2}
+            epochs, losses = run.curve("val_loss")
+            loss_axes.plot(epochs, losses, **look, label=label(row, board) if index == 0 else None)
+            epochs, accuracies = run.curve("val_acc")
+            error_axes.plot(epochs, [100 * (1 - accuracy) for accuracy in accuracies], **look)
+    for axes, title in ((loss_axes, "validation loss"), (error_axes, "validation error, %")):
+        axes.set_title(title, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.set_yscale("log")
+    figure.legend(*loss_axes.get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8)
     return _svg(figure)
 
 
@@ -86,7 +87,7 @@ def confusion_plot(rows: Sequence[Row], board: Leaderboard) -> Markup | None:
     found = []
     for row in rows:
         try:
-            found.append((label(row, board), confusion(row.runs[0].predictions())))
+            found.append((label(row, board), _confusion(row.runs[0])))
         except UnreadableRun:
             continue
     if not found:
@@ -95,33 +96,14 @@ def confusion_plot(rows: Sequence[Row], board: Leaderboard) -> Markup | None:
     figure = Figure(figsize=(9, 3.2 * height), layout="constrained")
     for number, (name, matrix) in enumerate(found, 1):
         axes = figure.add_subplot(height, 3, number)
-        draw_confusion(axes, matrix)
+        draw_confusion(axes, matrix, fontsize=5.5)
         axes.set_title(name, fontsize=8)
     return _svg(figure)
 
 
-def confusion(predictions: dict[str, np.ndarray]) -> np.ndarray:
-    """Counts [10, 10]: row the truth, column the prediction."""
-    counts = np.zeros((10, 10), dtype=int)
-    np.add.at(counts, (predictions["label"].astype(int), predictions["prediction"].astype(int)), 1)
-    return counts
-
-
-def draw_confusion(axes: Axes, matrix: np.ndarray) -> None:
-    """Colours show the mistakes alone; with the diagonal in, they would drown."""
-    mistakes = matrix.astype(float)
-    np.fill_diagonal(mistakes, 0)
-    axes.imshow(mistakes, cmap="Reds", vmin=0, vmax=max(1.0, mistakes.max()))
-    for truth, taken_for in zip(*matrix.nonzero(), strict=True):
-        dark = truth != taken_for and mistakes[truth, taken_for] > 0.6 * mistakes.max()
-        colour = "#888" if truth == taken_for else "white" if dark else "black"
-        axes.text(taken_for, truth, matrix[truth, taken_for], ha="center", va="center", fontsize=5.5, color=colour)
-    axes.set_xticks(range(10))
-    axes.set_yticks(range(10))
-    axes.tick_params(labelsize=6, length=0)
-    axes.grid(False)
-    axes.set_xlabel("prediction", fontsize=7)
-    axes.set_ylabel("truth", fontsize=7)
+def _confusion(run: Run) -> np.ndarray:
+    kept = run.predictions()
+    return confusion_matrix(kept["label"], kept["prediction"])
 
 
 def _svg(figure: Figure) -> Markup:

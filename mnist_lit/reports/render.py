@@ -2,9 +2,10 @@
 
 import csv
 import io
+from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Group
+from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
@@ -52,16 +53,30 @@ def shown(value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def terminal(board: Leaderboard) -> Group:
-    table = Table(title=f"{len(board.rows)} configurations", caption=RANKING)
-    for heading in headings(board):
+DISPENSABLE = ("samples/s", "params", "95 % interval", "fit s", "val_acc")
+
+
+def terminal(board: Leaderboard, console: Console) -> Table:
+    """Where the terminal is too narrow for all of the table, columns are left out rather than folded."""
+    for spared in range(len(DISPENSABLE) + 1):
+        table = _table(board, DISPENSABLE[:spared])
+        if console.measure(table, options=console.options.update(max_width=10_000)).maximum <= console.width:
+            break
+    return table
+
+
+def _table(board: Leaderboard, without: Sequence[str]) -> Table:
+    caption = RANKING + (f" Not shown, for want of room: {', '.join(without)}." if without else "")
+    table = Table(title=f"{len(board.rows)} configurations", caption=caption)
+    shown_columns = [number for number, heading in enumerate(headings(board)) if heading not in without]
+    for number in shown_columns:
+        heading = headings(board)[number]
         left = heading in ("experiment", "published") or heading in board.columns
-        table.add_column(heading, justify="left" if left else "right", overflow="fold")
+        table.add_column(heading, justify="left" if left else "right")
     for rank, row in enumerate(board.rows, 1):
-        table.add_row(*cells(board, rank, row))
-    parts: list[Any] = [table] if board.rows else [Text("no completed runs")]
-    parts += [Text(f"{title}\n{lines}") for title, lines in footnotes(board)]
-    return Group(*parts)
+        row_cells = cells(board, rank, row)
+        table.add_row(*(row_cells[number] for number in shown_columns))
+    return table
 
 
 def comparison(first: Run, second: Run, difference: Comparison) -> Group:
@@ -100,11 +115,15 @@ def footnotes(board: Leaderboard) -> list[tuple[str, str]]:
     return notes
 
 
-def markdown(board: Leaderboard) -> str:
+def markdown_table(board: Leaderboard) -> str:
     lines = ["| " + " | ".join(headings(board)) + " |", "|" + " --- |" * len(headings(board))]
     for rank, row in enumerate(board.rows, 1):
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells(board, rank, row)) + " |")
-    lines += ["", RANKING]
+    return "\n".join(lines) + "\n"
+
+
+def markdown(board: Leaderboard) -> str:
+    lines = [markdown_table(board), RANKING]
     for title, text in footnotes(board):
         lines += ["", title, "", "```", text.replace("\n  ", "\n").strip(), "```"]
     return "\n".join(lines) + "\n"

@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from mnist_lit.config import TrainConfig
 from mnist_lit.data.datamodule import DigitDataModule, MNISTDataModule, SklearnDigitsDataModule
+from mnist_lit.errors import UserError
 from mnist_lit.models import DigitClassifier
 from mnist_lit.training.networks import network_class
 
@@ -29,7 +30,14 @@ def build_data(config: TrainConfig) -> DigitDataModule:
     options = {
         name: value for name, value in config.data.options().items() if name not in ("fallback", "fallback_reason")
     }
-    return classes[config.data.name](**options, seed=config.seed)
+    data = classes[config.data.name](**options, devices=config.trainer.devices, seed=config.seed)
+    last = len(data.splits.train) % data.batch_size
+    if 0 < last < config.trainer.devices:
+        raise UserError(
+            f"data.batch_size={config.data.batch_size}: leaves {last} samples for the last batch of an epoch, too few "
+            f"for trainer.devices={config.trainer.devices}; take another size"
+        )
+    return data
 
 
 def build_model(config: TrainConfig, steps_per_epoch: int) -> DigitClassifier:
@@ -37,6 +45,7 @@ def build_model(config: TrainConfig, steps_per_epoch: int) -> DigitClassifier:
     return network(
         **config.model.options(),
         loss=config.loss.name,
+        **config.loss.options(),
         optimizer=optimizer_factory(config.optimizer.name, **config.optimizer.options()),
         scheduler=scheduler_factory(
             config.scheduler.name, steps_per_epoch, config.trainer.max_epochs, **config.scheduler.options()

@@ -126,8 +126,8 @@ def recover_checkpoint(folder: Path) -> Path | None:
         except UserError as error:
             damaged[path] = error
             continue
-        for bad, error in damaged.items():
-            log.warning(f"{error}. Going on from the one before it, {path.name}")
+        for bad, reason in damaged.items():
+            log.warning(f"{reason}. Going on from the one before it, {path.name}")
             bad.rename(bad.with_name(f"{bad.name}.damaged"))
         return path
     if damaged:

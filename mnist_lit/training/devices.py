@@ -43,3 +43,13 @@ def _processor() -> str:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
+
+
+def remember_missing_gpu() -> None:
+    """Keeps torch from asking for a GPU again and again where there is none.
+
+    Its optimisers ask at every step, and a CUDA build answers by loading the driver's library anew: a sixth of a small
+    network's step. The answer cannot change while the process lives.
+    """
+    if torch.cuda.device_count() == 0:
+        torch.cuda._cached_device_count = 0

@@ -29,9 +29,10 @@ class StopOnSignal(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if self._received is not None and not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
-            trainer.save_checkpoint(self.last_checkpoint)
-            raise RunInterrupted(self._received)
+        if not self._all_ranks_stop(trainer) or trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return
+        trainer.save_checkpoint(self.last_checkpoint)
+        raise RunInterrupted(self._received or signal.SIGTERM)
 
     def on_validation_batch_end(self, trainer: Trainer, *args: Any, **kwargs: Any) -> None:
         if self._received is not None and time.monotonic() - self._received_at > PATIENCE:
@@ -46,6 +47,11 @@ class StopOnSignal(Callback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._restore()
+
+    def _all_ranks_stop(self, trainer: Trainer) -> bool:
+        """A signal reaches the ranks one after the other; they stop at the same step, because they wait for another."""
+        received = self._received is not None
+        return received if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(received, all=False)
 
     def _stop_at_checkpoint(self) -> None:
         if self._received is not None:  # an epoch has just ended, and with it last.ckpt was written

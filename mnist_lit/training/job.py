@@ -13,6 +13,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.models.meter import LossNotFinite
 from mnist_lit.training.checkpoints import LAST
 from mnist_lit.training.preflight import checked_config
+from mnist_lit.training.ranks import train_in_ranks
 from mnist_lit.training.run import resume_command, train
 
 BROKEN_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
@@ -31,7 +32,9 @@ def run_job(cfg: DictConfig) -> float:
     logging.raiseExceptions = False  # a disk too full for train.log shall not print a traceback a line
     folder = Path(hydra.runtime.output_dir)
     try:
-        result = train(checked_config(cfg), folder, origin, resume=cfg.resume is not None)
+        config = checked_config(cfg)
+        begin = train_in_ranks if config.trainer.devices > 1 else train
+        result = begin(config, folder, origin, resume=cfg.resume is not None)
     except UserError as error:
         raise CompactHydraException(f"error: {error}") from error
     except LossNotFinite as error:

@@ -43,7 +43,7 @@ def _keywords(network: type) -> dict[str, bool]:
     for base in network.__mro__:
         if "__init__" not in vars(base):
             continue
-        parameters = list(inspect.signature(base.__init__).parameters.values())[1:]
+        parameters = list(inspect.signature(vars(base)["__init__"]).parameters.values())[1:]
         named = [p for p in parameters if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
         found = {p.name: p.default is p.empty for p in named} | found
         if len(named) == len(parameters):

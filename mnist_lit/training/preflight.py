@@ -3,11 +3,10 @@
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import AcquireReturnProxy
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -21,6 +20,7 @@ from mnist_lit.data.files import MNISTUnavailable, ensure_mnist
 from mnist_lit.errors import UserError
 from mnist_lit.front_door import TRACEBACKS_WANTED
 from mnist_lit.signals import importing
+from mnist_lit.training.loggers import check_extras
 from mnist_lit.training.resume import NothingToDo, hold, resumed_config
 
 TRACES_OF_A_RUN = ("result.json", "config.yaml", "checkpoints", "metrics.csv")
@@ -70,7 +70,7 @@ def checked_config(config: DictConfig) -> TrainConfig:
     return parse_config(_values(config))
 
 
-def prepare_resumption(config: DictConfig) -> AcquireReturnProxy:
+def prepare_resumption(config: DictConfig) -> AbstractContextManager[object]:
     """Put a run's own config in the place of the composed one, and its folder, now locked, in the place of a new one.
 
     Raises:
@@ -95,6 +95,7 @@ def prepare_resumption(config: DictConfig) -> AcquireReturnProxy:
 
 def check_surroundings(config: TrainConfig) -> None:
     """What only this machine can answer: is the accelerator there, does a network from outside the package exist."""
+    check_extras(config.logger)
     with importing():
         if config.trainer.accelerator in ("gpu", "mps"):
             from mnist_lit.training.devices import check_accelerator

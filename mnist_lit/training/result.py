@@ -9,6 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch.utilities import rank_zero_only
+
 import mnist_lit
 from mnist_lit.durable import write_text
 from mnist_lit.training.resume import recorded
@@ -35,6 +37,7 @@ class ResultFile:
         self.values.update(values)
         self.save()
 
+    @rank_zero_only
     def save(self) -> None:
         write_text(self.path, json.dumps(self.values, indent=2) + "\n")
 

@@ -2,12 +2,14 @@
 
 import copy
 import json
+import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import AcquireReturnProxy, FileLock, Timeout
+from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mnist_lit.config import TrainConfig, parse_config
@@ -93,12 +95,15 @@ def recorded(folder: Path) -> dict[str, Any]:
     return values if isinstance(values, dict) else {}
 
 
-def hold(folder: Path) -> AcquireReturnProxy:
-    """The folder's lock, taken until the `with` block ends or the process dies. One process may take it twice.
+def hold(folder: Path) -> AbstractContextManager[object]:
+    """The folder's lock, taken until the `with` block ends or the process dies. One process may take it twice; ranks
+    need none, because the process that has started them holds it.
 
     Raises:
         UserError: if another process holds it, or it cannot be written.
     """
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return nullcontext()
     lock = FileLock(folder / ".lock", timeout=0, is_singleton=True)
     try:
         return lock.acquire()

@@ -7,10 +7,12 @@ from typing import Any
 
 import yaml
 from lightning.pytorch import Trainer, seed_everything
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_lit.choices import loss_warning
-from mnist_lit.config import TrainConfig
+from mnist_lit.config import TrainConfig, flat_options
+from mnist_lit.dashboards.build import dashboard_callbacks
+from mnist_lit.dashboards.predictions import KeepPredictions
 from mnist_lit.data.datamodule import DigitDataModule
 from mnist_lit.durable import write_text
 from mnist_lit.errors import UserError
@@ -26,11 +28,11 @@ from mnist_lit.training.checkpoints import (
     read_checkpoint,
     recover_checkpoint,
 )
-from mnist_lit.training.devices import device_name
+from mnist_lit.training.devices import device_name, remember_missing_gpu
 from mnist_lit.training.early_stopping import StopEarly
 from mnist_lit.training.interrupts import StopOnSignal
-from mnist_lit.training.metrics_csv import MetricsCSV
-from mnist_lit.training.predictions import KeepPredictions
+from mnist_lit.training.loggers import build_loggers
+from mnist_lit.training.profiling import build_profiler
 from mnist_lit.training.progress import RunProgress
 from mnist_lit.training.result import ResultFile, git_commit, versions
 from mnist_lit.training.resume import hold
@@ -52,7 +54,10 @@ def train(config: TrainConfig, folder: Path, origin: dict[str, Any], *, resume: 
     with hold(folder):
         checkpoint = recover_checkpoint(folder / "checkpoints") if resume else None
         resumed_at = position(checkpoint, config) if checkpoint else 0 if resume else None
-        write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(by_alias=True), sort_keys=False))
+        rank_zero_only(write_text)(
+            folder / "config.yaml", yaml.safe_dump(config.model_dump(by_alias=True), sort_keys=False)
+        )
+        remember_missing_gpu()
         seed_everything(config.seed, verbose=False)
         data = build_data(config)
         model = build_model(config, data.steps_per_epoch)
@@ -130,13 +135,15 @@ def build_trainer(
     return Trainer(
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
+        strategy="ddp" if config.trainer.devices > 1 else "auto",
         max_epochs=config.trainer.max_epochs,
         precision=config.trainer.precision,
-        logger=build_loggers(config, folder, resumed_at),
+        logger=build_loggers(config.logger, folder, data, flat_options(config), resumed_at),
         callbacks=[
             stopwatch,
             RunProgress(data.steps_per_epoch),
-            KeepPredictions(folder),
+            KeepPredictions(folder / "test_predictions.npz"),
+            *dashboard_callbacks(config.callbacks.options(), flat_options(config)),
             RunState(),
             StopOnSignal(checkpoints / LAST),
             *timed_checkpoints(config, checkpoints / LAST),
@@ -144,6 +151,7 @@ def build_trainer(
             *checkpoint_callbacks(checkpoints, config.checkpoint.monitor, config.checkpoint.mode),
         ],
         plugins=[DurableCheckpointIO()],
+        profiler=build_profiler(config.trainer.profiler, folder),
         num_sanity_val_steps=0 if resumed_at else -1,  # all of it once before training: the accuracy of guessing
         log_every_n_steps=1,  # counts blocks, and only for Lightning's own logging, which is not used
         enable_model_summary=False,
@@ -159,22 +167,6 @@ def timed_checkpoints(config: TrainConfig, path: Path) -> list[CheckpointEvery]:
 def early_stopping(config: TrainConfig) -> list[StopEarly]:
     patience = config.trainer.early_stopping_patience
     return [] if patience is None else [StopEarly(config.checkpoint.monitor, config.checkpoint.mode, patience)]
-
-
-def build_loggers(config: TrainConfig, folder: Path, resumed_at: int | None = None) -> list[Logger]:
-    """Loggers that go on where the run goes on: what they hold of later steps is going to be logged again."""
-    loggers: list[Logger] = []
-    if config.logger.tensorboard:
-        purge_step = None if resumed_at is None else resumed_at + 1 if resumed_at else 0
-        loggers.append(
-            TensorBoardLogger(folder, name="", version="tensorboard", default_hp_metric=False, purge_step=purge_step)
-        )
-    if config.logger.csv:
-        metrics = MetricsCSV(folder / "metrics.csv")
-        if resumed_at is not None:
-            metrics.forget_after(resumed_at or -1)
-        loggers.append(metrics)
-    return loggers
 
 
 def facts(

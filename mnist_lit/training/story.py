@@ -18,6 +18,7 @@ from mnist_lit.models import DigitClassifier
 from mnist_lit.statistics import wilson_interval
 from mnist_lit.training.console import rendered
 from mnist_lit.training.devices import device_name, why_this_device
+from mnist_lit.training.profiling import PROFILE
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ def ending(folder: Path, result: dict[str, Any]) -> None:
     table.add_row("speed", f"{result['train_samples_per_second']:,.0f} samples a second")
     log.info(rendered(table))
     log.info(f"run folder   {folder}")
+    if (folder / PROFILE).exists():
+        log.info(f"profile      {folder / PROFILE}")
     log.info(f"dashboards   tensorboard --logdir {shlex.quote(str(folder))}")
 
 

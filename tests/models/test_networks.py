@@ -8,6 +8,7 @@ import torch
 import yaml
 from torch.nn import functional as F
 
+from mnist_lit import models
 from mnist_lit.models import CNN, MLP, DigitClassifier
 from mnist_lit.models.losses import Loss
 from mnist_lit.training.build import build_model
@@ -19,7 +20,15 @@ LABELS = torch.tensor([3, 1, 4, 1, 5])
 
 @pytest.mark.parametrize(
     ("name", "parameters"),
-    [("mlp_500", 397_510), ("mlp_4x64", 59_210), ("mlp_128_64", 109_386), ("mlp_512", 407_050), ("cnn", 1_007_590)],
+    [
+        ("mlp_500", 397_510),
+        ("mlp_4x64", 59_210),
+        ("mlp_128_64", 109_386),
+        ("mlp_512", 407_050),
+        ("cnn", 1_007_590),
+        ("convnet", 165_394),
+        ("fast_cnn", 108_890),
+    ],
 )
 def test_parameters_come_out_exactly(name: str, parameters: int) -> None:
     model = build_model(compose_config(f"model={name}"), steps_per_epoch=10)
@@ -30,7 +39,7 @@ def test_parameters_come_out_exactly(name: str, parameters: int) -> None:
 @pytest.mark.parametrize("path", sorted((PROJECT / "conf" / "model").glob("*.yaml")), ids=lambda path: path.stem)
 def test_yaml_and_constructor_have_the_same_defaults(path: Path) -> None:
     values = yaml.safe_load(path.read_text())
-    network = {"mnist_lit.models.MLP": MLP, "mnist_lit.models.CNN": CNN}[values.pop("_target_")]
+    network = getattr(models, values.pop("_target_").rpartition(".")[2])
     signatures = inspect.signature(network).parameters | inspect.signature(DigitClassifier).parameters
     for name, value in values.items():
         assert signatures[name].default in (value, inspect.Parameter.empty)
@@ -82,6 +91,12 @@ def test_mse_and_l1_measure_the_probabilities_against_one_hot_targets(output: st
     difference = SCORES.softmax(1) - F.one_hot(LABELS, 10)
     assert torch.allclose(Loss("mse", output)(GIVEN[output], LABELS), difference.square().mean())
     assert torch.allclose(Loss("l1", output)(GIVEN[output], LABELS), difference.abs().mean())
+
+
+def test_label_smoothing_spreads_a_part_of_each_target_over_all_classes() -> None:
+    targets = 0.7 * F.one_hot(LABELS, 10) + 0.3 / 10
+    expected = -(targets * SCORES.log_softmax(1)).sum(1).mean()
+    assert torch.allclose(Loss("cross_entropy", "logits", label_smoothing=0.3)(SCORES, LABELS), expected)
 
 
 def test_cross_entropy_on_softmax_is_the_articles_double_softmax_and_cannot_fall_below_1_46() -> None:

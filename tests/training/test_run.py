@@ -61,7 +61,7 @@ def test_checkpoints_load_from_the_file_alone_and_hold_no_code(run: Start) -> No
 
 def test_result_val_acc_is_that_of_the_best_checkpoint_and_evaluate_repeats_the_test(run: Start) -> None:
     done = run("trainer.max_epochs=4", "scheduler=none")
-    _untrained, *by_epoch = [float(row["val_acc"]) for row in rows(done) if row["val_acc"]]
+    by_epoch = [float(row["val_acc"]) for row in rows(done) if row["val_acc"]]
     assert done.result["val_acc"] == pytest.approx(max(by_epoch), abs=1e-6)
     assert done.result["best_epoch"] == by_epoch.index(max(by_epoch)) + 1
     assert read_checkpoint(done.folder / "checkpoints" / "best.ckpt")["epoch"] + 1 == done.result["best_epoch"]
@@ -109,7 +109,7 @@ def test_logged_steps_are_optimiser_steps(run: Start) -> None:
     events = EventAccumulator(str(done.folder / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("train_loss")] == steps
-    assert [event.step for event in events.Scalars("val_acc")] == [0, 20, 40]
+    assert [event.step for event in events.Scalars("val_acc")] == [20, 40]
     assert events.Scalars("test_acc")[-1].value == pytest.approx(done.result["test_acc"], abs=1e-5)
 
 
@@ -183,6 +183,47 @@ def test_gradient_clipping_bounds_the_step(run: Start) -> None:
 def test_auto_blocks_are_short_for_a_large_network_and_long_for_a_small_one() -> None:
     assert auto_steps_per_execution(MLP(hidden=[64]), 16) == 100
     assert 1 <= auto_steps_per_execution(MLP(hidden=[8000, 8000]), 4096) < 5
+
+
+def test_a_block_longer_than_an_epoch_is_the_epoch(run: Start) -> None:
+    done = run("trainer.steps_per_execution=1000", name="a")
+    assert done.result["global_step"] == 2 * 20
+    assert digest(done) == digest(run("trainer.steps_per_execution=20", name="b"))
+
+
+def test_a_batch_of_the_whole_training_set_drops_nothing(run: Start) -> None:
+    done = run("data.batch_size=1257")
+    assert done.result["global_step"] == 2
+
+
+def test_bf16_trains_on_the_cpu(run: Start) -> None:
+    done = run("trainer.precision=bf16-mixed", "trainer.max_epochs=4")
+    assert done.result["test_acc"] > 0.8
+    weights = read_checkpoint(done.folder / "checkpoints" / "best.ckpt")["state_dict"].values()
+    assert {weight.dtype for weight in weights} == {torch.float32}
+
+
+def test_smoothed_labels_are_for_training_and_plain_ones_for_evaluation(run: Start) -> None:
+    done = run("loss.label_smoothing=0.5", "trainer.max_epochs=8", "data.batch_size=16")
+    last = rows(done)[-1]
+    assert float(last["test_loss"]) < 1
+    trained = [float(row["train_loss_epoch"]) for row in rows(done) if row["train_loss_epoch"]]
+    assert min(trained) > 1.2, "half of each target is spread over ten classes: no network gets below that"
+    assert evaluate_run(done.folder).test_loss == pytest.approx(done.result["test_loss"], abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("kind", "parts"),
+    [("simple", ["run_training_epoch", "forward", "backward", "optimizer_step"]), ("advanced", ["run_backward"])],
+)
+def test_profiler_says_where_the_time_went_and_changes_nothing(run: Start, kind: str, parts: list[str]) -> None:
+    profiled, plain = run(f"trainer.profiler={kind}", name="a"), run(name="b")
+    account = (profiled.folder / "profile.txt").read_text()
+    for part in parts:
+        assert part in account
+    assert len(account.splitlines()) < 100
+    assert not (plain.folder / "profile.txt").exists()
+    assert digest(profiled) == digest(plain)
 
 
 def test_wilson_interval_matches_a_worked_example() -> None:

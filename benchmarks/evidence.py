@@ -1,0 +1,93 @@
+"""`python -m benchmarks.evidence`: every preset × 5 seeds and every lesson on real MNIST → docs/results.md, and the
+README's table. Runs that are finished already in the folder are kept, so that it can be stopped and started again."""
+
+import argparse
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.product import PROJECT
+from mnist_lit.reports.leaderboard import Leaderboard, leaderboard
+from mnist_lit.reports.render import cells, headings, markdown_table
+from mnist_lit.reports.runs import Run, UnreadableRun, find_runs, read_run
+
+MARK = re.compile(r"(<!-- results -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--folder", type=Path, default=Path("outputs/evidence"))
+    options.add_argument("--seeds", type=int, default=5)
+    options.add_argument("--only", help="presets, comma-separated; all of them if not given")
+    options.add_argument("--no-lessons", action="store_true")
+    chosen = options.parse_args()
+
+    presets = chosen.only.split(",") if chosen.only else names("experiment")
+    for preset in presets:
+        for seed in range(chosen.seeds):
+            train(chosen.folder / "presets" / f"{preset}_{seed}", f"experiment={preset}", f"seed={seed}")
+    lessons = [] if chosen.no_lessons else names("sweep")
+    for lesson in lessons:
+        sweep(chosen.folder / "lessons" / lesson, f"sweep={lesson}")
+    write(chosen.folder, lessons)
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (PROJECT / "conf" / group).glob("*.yaml"))
+
+
+def train(folder: Path, *overrides: str) -> None:
+    try:
+        if read_run(folder).completed:
+            return
+    except UnreadableRun:
+        pass
+    command = [sys.executable, str(PROJECT / "train.py"), *overrides, f"hydra.run.dir={folder}"]
+    subprocess.run(command, check=True)
+
+
+def sweep(folder: Path, *overrides: str) -> None:
+    if not any(run.completed for run in find_runs(folder)[0]):
+        command = [sys.executable, str(PROJECT / "train.py"), *overrides, f"hydra.sweep.dir={folder}"]
+        subprocess.run(command, check=True)
+
+
+def write(folder: Path, lessons: list[str]) -> None:
+    presets = leaderboard(*find_runs(folder / "presets"))
+    parts = [
+        "# Results",
+        f"Written by `python -m benchmarks.evidence` from {sum(row.n for row in presets.rows)} runs of the presets in "
+        "`conf/experiment/` and those of the lessons in `conf/sweep/`, on the real MNIST.",
+        surroundings(presets.rows[0].runs[0]),
+        "## Presets",
+        "`published` is what the article says, `reference` what its own training loop reached when it was run once; "
+        "`test_acc` is the official 10,000 test images, mean ± standard deviation over the seeds.",
+        markdown_table(presets),
+    ]
+    for lesson in lessons:
+        board = leaderboard(*find_runs(folder / "lessons" / lesson))
+        first_lines = (PROJECT / "conf" / "sweep" / f"{lesson}.yaml").read_text().splitlines()
+        parts += [f"## {lesson.replace('_', ' ').capitalize()}: `python train.py sweep={lesson}`"]
+        parts += [first_lines[1].removeprefix("# "), markdown_table(board)]
+    (PROJECT / "docs" / "results.md").write_text("\n\n".join(part.strip() for part in parts) + "\n")
+    readme = PROJECT / "README.md"
+    readme.write_text(MARK.sub(lambda mark: mark[1] + short_table(presets) + mark[2], readme.read_text()))
+
+
+def surroundings(run: Run) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in run.result["versions"].items())
+    return f"Machine: {run.result['device']}. Versions: {versions}. Commit: {run.result['git_commit']}."
+
+
+def short_table(board: Leaderboard) -> str:
+    """The README's: what is measured against what, and how to make it again."""
+    wanted = ["experiment", "published", "reference", "test_acc", "n", "params", "fit s"]
+    rows = [dict(zip(headings(board), cells(board, rank, row), strict=True)) for rank, row in enumerate(board.rows, 1)]
+    lines = ["| " + " | ".join(wanted) + " |", "|" + " --- |" * len(wanted)]
+    lines += ["| " + " | ".join(row[name] for name in wanted) + " |" for row in rows]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

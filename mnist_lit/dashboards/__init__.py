@@ -1,0 +1,1 @@
+"""Lightning callbacks that fill TensorBoard, each one switched in `conf/callbacks`."""

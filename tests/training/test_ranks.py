@@ -1,0 +1,127 @@
+"""Data-parallel training: two processes make the run that one makes with a batch twice as large."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from mnist_lit.data.datasets import Part
+from mnist_lit.data.loader import Normalize, Share, TrainLoader
+from mnist_lit.errors import UserError
+from mnist_lit.training.build import build_data
+from mnist_lit.training.checkpoints import load_classifier
+from tests.conftest import PROJECT, Outcome, Run, compose_config
+
+Command = Callable[..., Outcome]
+DDP = ["data=digits", "model=mlp_128_64", "trainer=ddp", "trainer.accelerator=cpu", "trainer.max_epochs=2"]
+
+
+def test_ranks_share_every_batch_and_their_weighted_losses_average_to_its_mean() -> None:
+    part = Part(torch.zeros(101, 1, 28, 28, dtype=torch.uint8), torch.arange(101))
+
+    def batches(share: Share) -> list[tuple[list[int], float]]:
+        loader = TrainLoader(part, Normalize(0, 1), batch_size=20, steps_per_execution=2, seed=0, share=share)
+        return [
+            (labels.tolist(), weight)
+            for block in loader
+            for (_, labels), weight in zip(block, block.weights, strict=True)
+        ]
+
+    whole, ranks = batches(Share()), [batches(Share(rank, 3)) for rank in range(3)]
+    for (everything, _), *shares in zip(whole, *ranks, strict=True):
+        if len(everything) < 3:
+            continue  # refused before training, see below
+        assert sorted(label for labels, _ in shares for label in labels) == sorted(everything)
+        averaged = sum(weight * sum(labels) / len(labels) for labels, weight in shares) / 3
+        assert averaged == pytest.approx(sum(everything) / len(everything))
+
+
+def test_a_last_batch_that_cannot_be_shared_is_refused() -> None:
+    with pytest.raises(UserError, match=r"data.batch_size=314.*trainer.devices=4"):
+        build_data(compose_config("data=digits", "data.batch_size=314", "trainer=ddp", "trainer.devices=4"))
+
+
+def test_two_ranks_equal_one_process_with_the_doubled_batch(command: Command, run: Callable[..., Run]) -> None:
+    two = command(*DDP, "trainer.log_every_n_steps=5")
+    assert two.code == 0, two.output
+    one = run("data.batch_size=128", "trainer.log_every_n_steps=5")
+    assert two.result["status"] == "completed"
+    assert two.result["test_acc"] == one.result["test_acc"]
+    assert two.result["global_step"] == one.result["global_step"]
+    curves = []
+    for folder in (two.folder, one.folder):
+        with (folder / "metrics.csv").open(newline="") as stream:
+            curves.append([(int(row["step"]), float(row["train_loss"])) for row in csv.DictReader(stream)])
+    assert [step for step, _ in curves[0]] == [step for step, _ in curves[1]]
+    assert [loss for _, loss in curves[0]] == pytest.approx([loss for _, loss in curves[1]], rel=1e-4)
+    assert len(list((two.folder / "tensorboard").glob("events*"))) == len(
+        list((one.folder / "tensorboard").glob("events*"))
+    )
+    assert two.output.count("test accuracy") == 1, "one rank speaks for all"
+
+
+def test_each_job_of_a_sweep_trains_with_its_own_options(command: Command, tmp_path: Path) -> None:
+    done = command("-m", *DDP, "model.hidden=[16],[32]")
+    assert done.code == 0, done.output
+    results = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("outputs/sweeps/*/*/result.json"))]
+    assert [result["params"] for result in results] == [784 * 16 + 16 + 170, 784 * 32 + 32 + 330]
+    assert all(result["status"] == "completed" for result in results)
+
+
+def start_endless(tmp_path: Path) -> "subprocess.Popen[str]":
+    command = [sys.executable, str(PROJECT / "train.py"), *DDP, "trainer.max_epochs=100000", "hydra.run.dir=run"]
+    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    assert process.stdout
+    for line in process.stdout:
+        if "epoch      2/" in line:
+            return process
+    raise AssertionError("it ended before its second epoch")
+
+
+def ranks_of(folder: Path) -> list[int]:
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (entry / "cmdline").read_bytes().split(b"\0")
+            environment = (entry / "environ").read_bytes()
+        except OSError:
+            continue
+        if (
+            b"mnist_lit.training.ranks" in words
+            and b"TORCHELASTIC_RUN_ID" in environment
+            and str(folder).encode() in words
+        ):
+            found.append(int(entry.name))
+    return sorted(found)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the ranks in /proc")
+def test_a_rank_that_dies_ends_the_run_with_an_error(tmp_path: Path) -> None:
+    process = start_endless(tmp_path)
+    ranks = ranks_of(tmp_path / "run")
+    assert len(ranks) == 2
+    os.kill(ranks[-1], signal.SIGKILL)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 1
+    assert "a rank failed" in output
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] in ("failed", "interrupted")
+    assert ranks_of(tmp_path / "run") == []
+
+
+def test_a_signal_stops_all_ranks_with_a_checkpoint(tmp_path: Path) -> None:
+    process = start_endless(tmp_path)
+    process.send_signal(signal.SIGTERM)
+    started = time.monotonic()
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 143, output
+    assert time.monotonic() - started < 10
+    assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"
+    load_classifier(tmp_path / "run" / "checkpoints" / "last.ckpt")
