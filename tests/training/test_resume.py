@@ -111,12 +111,18 @@ COMBINATIONS = [
     ("mlp_4x64", "rmsprop", "onecycle"),
     ("dropout", "adam", "onecycle"),
     ("dropout", "sgd", "cosine"),
+    ("augmented", "sgd", "step"),
+    ("convnet", "adamw", "onecycle"),
 ]
 
 
 def chosen(model: str, optimizer: str, scheduler: str) -> list[str]:
     dropout = ["model=cnn", "~model.activation", "+model.width=24", "model._target_=benchmarks.dropout.Dropout"]
-    models = dropout if model == "dropout" else [f"model={model}"]
+    models = {
+        "dropout": dropout,
+        "augmented": ["data.augment={rotation: 10.0, shift: 2.0, scale: 0.1}"],
+        "convnet": ["model=convnet", "model.channels=[4,8]", "model.dropout=0.3"],
+    }.get(model, [f"model={model}"])
     return [*models, f"optimizer={optimizer}", f"scheduler={scheduler}"]
 
 
