@@ -352,7 +352,8 @@ def test_a_folder_that_holds_no_run_is_named(command: Command, tmp_path: Path, f
 
 def test_the_command_printed_after_ctrl_c_goes_on_with_the_run(tmp_path: Path) -> None:
     train_py = [sys.executable, str(PROJECT / "train.py")]
-    options = [*TINY, "trainer.max_epochs=300", "trainer.early_stopping_patience=60", "hydra.run.dir=a run"]
+    short = ["callbacks=none", "trainer.max_epochs=300", "trainer.early_stopping_patience=30"]
+    options = [*TINY, *short, "hydra.run.dir=a run"]
     run = subprocess.Popen([*train_py, *options], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert run.stdout
     printed = ""
@@ -370,5 +371,5 @@ def test_the_command_printed_after_ctrl_c_goes_on_with_the_run(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "a run" / "result.json").read_text())
     assert result["status"] == "completed"
-    assert result["command"].endswith("trainer.early_stopping_patience=60")
+    assert result["command"].endswith("trainer.early_stopping_patience=30")
     assert len(result["resumed"]) == 1
