@@ -21,6 +21,7 @@ FREE = (
     "trainer.accelerator",
     "trainer.devices",
     "trainer.log_every_n_steps",
+    "trainer.profiler",
     "checkpoint.every_seconds",
     "data.root",
     "data.mirrors",

@@ -1,6 +1,7 @@
 """What a checkpoint must hold beyond Lightning's own state, so that a resumed run is the run that never stopped."""
 
 import random
+from collections.abc import Mapping
 from typing import Any, cast
 
 import numpy as np
@@ -10,6 +11,13 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mnist_lit.models.meter import LossNotFinite
 
 NumpyState = tuple[str, np.ndarray, int, int, float]
+
+
+def check_finite(weights: Mapping[str, torch.Tensor], step: int) -> None:
+    """Raises LossNotFinite: a last step can spoil the weights after a loss that was still good."""
+    for name, tensor in weights.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise LossNotFinite(step, f"the weights in {name} were no longer finite")
 
 
 class RunState(Callback):
@@ -46,10 +54,11 @@ class RunState(Callback):
             self._restore(self._loaded)
         self.started = True
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        check_finite(pl_module.state_dict(), trainer.global_step)  # before anyone draws a picture of them
+
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        for name, tensor in checkpoint["state_dict"].items():
-            if tensor.is_floating_point() and not tensor.isfinite().all():
-                raise LossNotFinite(trainer.global_step, f"the weights in {name} are no longer finite")
+        check_finite(checkpoint["state_dict"], trainer.global_step)
         for logger in trainer.loggers:
             logger.save()
 

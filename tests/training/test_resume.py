@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from lightning.pytorch.trainer.states import TrainerFn
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 
 from mnist_lit.errors import UserError
 from mnist_lit.models import DigitClassifier
@@ -60,11 +61,13 @@ def stopping(monkeypatch: pytest.MonkeyPatch, hook: str, call: int, stop: Callab
 
 
 @pytest.fixture
-def start(tmp_path: Path) -> Start:
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     def start(name: str, *overrides: str, resume: bool = False) -> Run:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        time.sleep(1 - time.time() % 1 if resume else 0)  # TensorBoard orders a run's files by the second
+        # TensorBoard orders a run's files by the second, then by their number in the process, as text: 10 before 9.
+        time.sleep(1 - time.time() % 1 if resume else 0)
+        monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
         config = compose_config(*TINY, *BLOCKS, "trainer.max_epochs=3", *overrides)
         return Run(folder, train(config, folder, {"command": "python train.py"}, resume=resume))
 
@@ -108,12 +111,18 @@ COMBINATIONS = [
     ("mlp_4x64", "rmsprop", "onecycle"),
     ("dropout", "adam", "onecycle"),
     ("dropout", "sgd", "cosine"),
+    ("augmented", "sgd", "step"),
+    ("convnet", "adamw", "onecycle"),
 ]
 
 
 def chosen(model: str, optimizer: str, scheduler: str) -> list[str]:
     dropout = ["model=cnn", "~model.activation", "+model.width=24", "model._target_=benchmarks.dropout.Dropout"]
-    models = dropout if model == "dropout" else [f"model={model}"]
+    models = {
+        "dropout": dropout,
+        "augmented": ["data.augment={rotation: 10.0, shift: 2.0, scale: 0.1}"],
+        "convnet": ["model=convnet", "model.channels=[4,8]", "model.dropout=0.3"],
+    }.get(model, [f"model={model}"])
     return [*models, f"optimizer={optimizer}", f"scheduler={scheduler}"]
 
 
@@ -343,7 +352,8 @@ def test_a_folder_that_holds_no_run_is_named(command: Command, tmp_path: Path, f
 
 def test_the_command_printed_after_ctrl_c_goes_on_with_the_run(tmp_path: Path) -> None:
     train_py = [sys.executable, str(PROJECT / "train.py")]
-    options = [*TINY, "trainer.max_epochs=300", "trainer.early_stopping_patience=60", "hydra.run.dir=a run"]
+    short = ["callbacks=none", "trainer.max_epochs=300", "trainer.early_stopping_patience=30"]
+    options = [*TINY, *short, "hydra.run.dir=a run"]
     run = subprocess.Popen([*train_py, *options], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
     assert run.stdout
     printed = ""
@@ -361,5 +371,5 @@ def test_the_command_printed_after_ctrl_c_goes_on_with_the_run(tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "a run" / "result.json").read_text())
     assert result["status"] == "completed"
-    assert result["command"].endswith("trainer.early_stopping_patience=60")
+    assert result["command"].endswith("trainer.early_stopping_patience=30")
     assert len(result["resumed"]) == 1

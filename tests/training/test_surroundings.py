@@ -27,7 +27,7 @@ from tests.conftest import PROJECT, TINY, Outcome, Run, compose_config
 
 Start = Callable[..., Run]
 Command = Callable[..., Outcome]
-LONG = [*TINY, "trainer.max_epochs=300", "trainer.early_stopping_patience=60", "hydra.run.dir=run"]
+LONG = [*TINY, "callbacks=none", "trainer.max_epochs=300", "hydra.run.dir=run"]
 
 
 def launch(folder: Path, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
