@@ -79,7 +79,7 @@ def train(config: TrainConfig, folder: Path, origin: dict[str, Any], *, resume: 
                 kept = folder / "checkpoints" / LAST
                 saved = f"saved {kept}" if kept.exists() else "there was nothing to save yet"
                 log.warning(
-                    f"interrupted at step {trainer.global_step:,}; {saved}. Go on with: {resume_command(folder)}"
+                    f"interrupted at step {trainer.global_step:,}; {saved}. Go on with: {resume_command(story.short(folder))}"
                 )
                 raise
         story.ending(folder, result.values)

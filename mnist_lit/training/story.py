@@ -27,7 +27,7 @@ def opening(config: TrainConfig, folder: Path, model: DigitClassifier, data: Dig
     if reason := getattr(config.data, "fallback_reason", None):
         log.warning(warning_box("NOT MNIST: training on scikit-learn's 1,797 small digits instead", reason))
     device, splits = trainer.strategy.root_device, data.splits
-    log.info(f"run     {folder}")
+    log.info(f"run     {short(folder)}")
     log.info(f"device  {device_name(device)}: {why_this_device(config.trainer.accelerator, device)}")
     log.info(
         f"data    {data.name}: {len(splits.train):,} to train on, {len(splits.val):,} to validate, "
@@ -69,10 +69,15 @@ def ending(folder: Path, result: dict[str, Any]) -> None:
     table.add_row("time", f"{result['fit_seconds']:.1f} s for {result['global_step']:,} steps")
     table.add_row("speed", f"{result['train_samples_per_second']:,.0f} samples a second")
     log.info(rendered(table))
-    log.info(f"run folder   {folder}")
+    log.info(f"run folder   {short(folder)}")
     if (folder / PROFILE).exists():
-        log.info(f"profile      {folder / PROFILE}")
-    log.info(f"dashboards   tensorboard --logdir {shlex.quote(str(folder))}")
+        log.info(f"profile      {short(folder / PROFILE)}")
+    log.info(f"dashboards   tensorboard --logdir {shlex.quote(str(short(folder)))}")
+
+
+def short(path: Path) -> Path:
+    """As one would type it here."""
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def warning_box(title: str, text: str) -> str:
