@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -28,8 +29,9 @@ class Finished:
     peak_mib: float
 
 
-def finish(arguments: list[str], folder: str) -> Finished:
-    """Run Python with these arguments, its output to a file; `folder` is its working directory."""
+def finish(arguments: list[str], folder: str, code: int = 0) -> Finished:
+    """Run Python with these arguments, its output to a file; `folder` is its working directory, `code` the exit code
+    that it should end with."""
     with (Path(folder) / "output").open("w+") as output:
         done = subprocess.run(
             [sys.executable, "-c", LAUNCHER, sys.executable, *arguments],
@@ -40,7 +42,7 @@ def finish(arguments: list[str], folder: str) -> Finished:
             text=True,
             check=False,
         )
-        if done.returncode:
+        if done.returncode != code:
             raise RuntimeError(f"{arguments} ended with {done.returncode}:\n{output.seek(0) or output.read()}")
     seconds, peak = done.stdout.split()
     return Finished(float(seconds), float(peak) / (1024**2 if sys.platform == "darwin" else 1024))
@@ -65,8 +67,27 @@ def startup(rounds: int, quick: bool) -> list[Row]:
         with tempfile.TemporaryDirectory() as folder:
             return finish(["-c", "import lightning"], folder).seconds
 
-    seconds = take_turns({"import lightning": import_lightning, "train.py less fit": ours}, rounds)
+    def answer(argument: str, code: int) -> Callable[[], float]:
+        def timed() -> float:
+            with tempfile.TemporaryDirectory() as folder:
+                return finish([str(PROJECT / "train.py"), argument], folder, code).seconds
+
+        return timed
+
+    answers = {argument: answer(argument, code) for argument, code in {"--cfg=job": 0, "optimizer.lr=-1": 1}.items()}
+    seconds = take_turns({"import lightning": import_lightning, "train.py less fit": ours} | answers, rounds)
     return [
+        *(
+            Row(
+                f"`python train.py {argument}` against `import lightning`",
+                ratio(seconds[argument], seconds["import lightning"]),
+                1 / 3,
+                at_most=True,
+                detail=f"{spread(seconds[argument], seconds['import lightning'])};",
+                reason="",
+            )
+            for argument in answers
+        ),
         Row(
             "whole process, `train.py` less fit, against `import lightning`",
             ratio(seconds["train.py less fit"], seconds["import lightning"]),
@@ -74,7 +95,7 @@ def startup(rounds: int, quick: bool) -> list[Row]:
             at_most=True,
             detail=f"{spread(seconds['train.py less fit'], seconds['import lightning'])} {medians(seconds)};",
             reason="besides Lightning: Hydra, TensorBoard, checksums of the files, the dashboards, the test",
-        )
+        ),
     ]
 
 

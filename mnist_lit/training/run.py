@@ -78,9 +78,8 @@ def train(config: TrainConfig, folder: Path, origin: dict[str, Any], *, resume: 
                 result.values.update(progress(trainer, stopwatch))
                 kept = folder / "checkpoints" / LAST
                 saved = f"saved {kept}" if kept.exists() else "there was nothing to save yet"
-                log.warning(
-                    f"interrupted at step {trainer.global_step:,}; {saved}. Go on with: {resume_command(story.short(folder))}"
-                )
+                go_on = resume_command(story.short(folder))
+                log.warning(f"interrupted at step {trainer.global_step:,}; {saved}. Go on with: {go_on}")
                 raise
         story.ending(folder, result.values)
         return result.values
