@@ -47,7 +47,7 @@ def fit(rounds: int, quick: bool) -> list[Row]:
                 1.10,
                 at_most=True,
                 detail=f"{spread(seconds['run'], seconds['bare'])} {medians(seconds)};",
-                reason="what a fit costs besides training (graph, histograms, checkpoints), or noise: see the next row",
+                reason="cause not established; the next row leaves out validation and what a fit writes",
             ),
             Row(
                 f"the same, training alone: {name}",
@@ -79,7 +79,7 @@ def articles(rounds: int, quick: bool) -> list[Row]:
                 at_most=False,
                 unit="× faster",
                 detail=f"{spread(seconds[name], seconds['run'])} {medians(seconds)};",
-                reason="both spend most of the epoch in the same arithmetic",
+                reason="cause not established: not profiled; perhaps the arithmetic that both share",
             )
         )
     return rows
