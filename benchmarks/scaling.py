@@ -55,7 +55,7 @@ def _linear(name: str, points: list[int], seconds: list[float]) -> Row:
         at_most=True,
         unit="%",
         detail=f"{_listed(points, seconds)};",
-        reason="cause not established: too few rounds to tell the machine's noise from a cost that is really not linear",
+        reason="cause not established: too few rounds to tell the machine's noise from a cost that is not linear",
     )
 
 
