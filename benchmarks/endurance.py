@@ -13,7 +13,6 @@ from pathlib import Path
 from benchmarks.product import config_of
 from mnist_lit.training.run import train
 
-PROJECT = Path(__file__).parent.parent
 OVERRIDES = ["data=digits", "model=mlp_128_64", "trainer=cpu", "trainer.max_epochs=1"]
 SETTLED = 10  # runs after which everything is imported and allocated that will ever be
 GROWTH = 1.05
