@@ -3,7 +3,7 @@
 from mnist_lit import signals
 
 if __name__ == "__main__":
-    signals.on_signals(signals.stop_dead)  # first of all, so that Ctrl-C is understood while the rest is imported
+    signals.on_signals(signals.stop_dead)  # first of all: the rest takes a while to import
 
 import hydra
 from omegaconf import DictConfig
@@ -13,8 +13,7 @@ from mnist_lit import front_door
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float:
-    with signals.importing():  # torch: only once the config is known to be good
-        from mnist_lit.training.job import run_job
+    from mnist_lit.training.job import run_job  # imports torch: only once the config is known to be good
 
     return run_job(cfg)
 

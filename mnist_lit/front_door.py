@@ -14,15 +14,12 @@ from types import TracebackType
 from hydra.errors import CompactHydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from mnist_lit.signals import on_signals, stop
-
 TRACEBACKS_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 NAMES_CODE = re.compile(r"^[+~]*hydra(=|[./](callbacks|job_logging|hydra_logging)|[./@].*_target_)")
 
 
 def enter(main: Callable[[], object]) -> None:
     """Run a `hydra.main` function; whatever goes wrong ends the program with one clear message and its exit code."""
-    on_signals(stop)
     for argument in sys.argv[1:]:
         if NAMES_CODE.search(argument):
             sys.exit(f"error: {argument}: the code that Hydra runs is fixed, and cannot be named on the command line")

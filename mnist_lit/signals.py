@@ -21,16 +21,17 @@ class RunInterrupted(SystemExit):
         return signal.Signals(self.signum).name
 
 
-def stop(signum: int, frame: FrameType | None) -> None:
-    """A handler: whatever is being done is cleaned up after."""
-    _say(signum)
-    raise RunInterrupted(signum)
-
-
 def stop_dead(signum: int, frame: FrameType | None) -> None:
-    """A handler for imports: an exception in the middle of a C++ library's own start makes it abort."""
+    """The handler while nothing has been begun. An exception could come up in a place that swallows it (OmegaConf has
+    such), or abort a C++ library that is just being imported."""
     _say(signum)
     os._exit(128 + signum)
+
+
+def stop(signum: int, frame: FrameType | None) -> None:
+    """The handler while there is something to clean up after."""
+    _say(signum)
+    raise RunInterrupted(signum)
 
 
 def on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
@@ -39,16 +40,16 @@ def on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
 
 
 @contextmanager
-def importing() -> Iterator[None]:
-    """Within it signals stop the program dead, if it is one that signals stop."""
-    before = {signum: signal.getsignal(signum) for signum in STOPPING}
-    if stop in before.values():
-        on_signals(stop_dead)
+def cleaning_up() -> Iterator[None]:
+    """Within it `stop` takes the place of `stop_dead`; in a program that has its own handlers those stay."""
+    if stop_dead not in (signal.getsignal(signum) for signum in STOPPING):
+        yield
+        return
+    on_signals(stop)
     try:
         yield
     finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
+        on_signals(stop_dead)
 
 
 def _say(signum: int) -> None:

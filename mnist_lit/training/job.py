@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from mnist_lit.errors import UserError
 from mnist_lit.models.meter import LossNotFinite
+from mnist_lit.signals import cleaning_up
 from mnist_lit.training.checkpoints import LAST
 from mnist_lit.training.preflight import checked_config
 from mnist_lit.training.ranks import train_in_ranks
@@ -34,7 +35,8 @@ def run_job(cfg: DictConfig) -> float:
     try:
         config = checked_config(cfg)
         begin = train_in_ranks if config.trainer.devices > 1 else train
-        result = begin(config, folder, origin, resume=cfg.resume is not None)
+        with cleaning_up():
+            result = begin(config, folder, origin, resume=cfg.resume is not None)
     except UserError as error:
         raise CompactHydraException(f"error: {error}") from error
     except LossNotFinite as error:

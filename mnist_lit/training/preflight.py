@@ -19,7 +19,7 @@ from mnist_lit.config import MNISTData, OwnModel, TrainConfig, parse_config
 from mnist_lit.data.files import MNISTUnavailable, ensure_mnist
 from mnist_lit.errors import UserError
 from mnist_lit.front_door import TRACEBACKS_WANTED
-from mnist_lit.signals import importing
+from mnist_lit.signals import cleaning_up
 from mnist_lit.training.loggers import check_extras
 from mnist_lit.training.resume import NothingToDo, hold, resumed_config
 
@@ -84,7 +84,7 @@ def prepare_resumption(config: DictConfig) -> AbstractContextManager[object]:
     lock = hold(folder)
     check_surroundings(checked)
     if isinstance(checked.data, MNISTData):
-        ensure_mnist(checked.data.root, checked.data.mirrors)
+        _get_mnist(checked.data)
     with read_write(config), open_dict(config):
         config.update(checked.model_dump(by_alias=True))
     with read_write(config.hydra), open_dict(config.hydra):
@@ -96,15 +96,14 @@ def prepare_resumption(config: DictConfig) -> AbstractContextManager[object]:
 def check_surroundings(config: TrainConfig) -> None:
     """What only this machine can answer: is the accelerator there, does a network from outside the package exist."""
     check_extras(config.logger)
-    with importing():
-        if config.trainer.accelerator in ("gpu", "mps") or config.trainer.precision == "16-mixed":
-            from mnist_lit.training.devices import check_accelerator
+    if config.trainer.accelerator in ("gpu", "mps") or config.trainer.precision == "16-mixed":
+        from mnist_lit.training.devices import check_accelerator
 
-            check_accelerator(config.trainer.accelerator, config.trainer.devices, config.trainer.precision)
-        if isinstance(config.model, OwnModel):
-            from mnist_lit.training.networks import network_class
+        check_accelerator(config.trainer.accelerator, config.trainer.devices, config.trainer.precision)
+    if isinstance(config.model, OwnModel):
+        from mnist_lit.training.networks import network_class
 
-            network_class(config.model.target, config.model.options())
+        network_class(config.model.target, config.model.options())
 
 
 def fallback_data(
@@ -114,7 +113,7 @@ def fallback_data(
     if not isinstance(checked.data, MNISTData):
         return None
     try:
-        ensure_mnist(checked.data.root, checked.data.mirrors)
+        _get_mnist(checked.data)
     except MNISTUnavailable as unavailable:
         if checked.data.fallback is None:
             raise
@@ -158,6 +157,11 @@ def claim_folder(wanted: str, chosen_by_user: bool) -> str:
         raise UserError(
             f"{path} cannot be written: {error.strerror or error}. Name another folder with hydra.run.dir=FOLDER"
         ) from error
+
+
+def _get_mnist(data: MNISTData) -> None:
+    with cleaning_up():
+        ensure_mnist(data.root, data.mirrors)
 
 
 def _values(config: DictConfig) -> dict[str, Any]:
