@@ -71,6 +71,18 @@ def command(tmp_path: Path) -> Callable[..., Outcome]:
     return start
 
 
+def launch(folder: Path, *arguments: str, code: str = "", **options: Any) -> "subprocess.Popen[str]":
+    """Starts train.py, or `code` that runs it."""
+    return subprocess.Popen(
+        [sys.executable, *(["-c", code] if code else []), str(PROJECT / "train.py"), *arguments],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        **options,
+    )
+
+
 @pytest.fixture(scope="session")
 def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with the real MNIST, downloaded if need be; the test is skipped where it cannot be had."""

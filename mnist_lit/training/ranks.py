@@ -3,9 +3,11 @@
 Lightning's own launcher would run the command line again, and with `-m` enter the sweep a second time.
 """
 
+import ctypes
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,7 @@ from mnist_lit.training.console import ConsoleHandler
 from mnist_lit.training.result import RESULT
 from mnist_lit.training.resume import hold, recorded, run_config
 
+PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
 GRACE = 30  # seconds that the ranks have to write their checkpoint and stop
 
 
@@ -44,6 +47,7 @@ def train_in_ranks(config: TrainConfig, folder: Path, origin: dict[str, Any], *,
             | os.environ
             | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             start_new_session=True,  # Ctrl-C comes to this process alone, and is passed on below
+            preexec_fn=_end_with_parent,
         )
         try:
             code = ranks.wait()
@@ -59,6 +63,13 @@ def train_in_ranks(config: TrainConfig, folder: Path, origin: dict[str, Any], *,
             )
         raise UserError(f"a rank failed ({result.get('error', 'a rank died')}); what it said stands above")
     return result
+
+
+def _end_with_parent() -> None:
+    """Have the kernel send SIGTERM when the parent dies, even of `kill -9`. Where there is no such thing, ranks left
+    alone train to their end."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def main() -> None:

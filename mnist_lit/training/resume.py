@@ -31,6 +31,7 @@ FREE = (
 OF_A_TRAINER = ("trainer.accelerator", "trainer.devices")  # what trainer=gpu means for a run that goes on
 SPANS_THE_RUN = ("cosine", "onecycle")
 ABSENT = object()
+LOCK_OF_RANKS = ".lock_ranks"
 
 
 class NothingToDo(Exception):
@@ -97,21 +98,29 @@ def recorded(folder: Path) -> dict[str, Any]:
 
 
 def hold(folder: Path) -> AbstractContextManager[object]:
-    """The folder's lock, taken until the `with` block ends or the process dies. One process may take it twice; ranks
-    need none, because the process that has started them holds it.
+    """The folder's lock, taken until the `with` block ends or the process dies. One process may take it twice.
+
+    Of several ranks the first has a lock of its own beside that of the process that has started them, so that ranks
+    which outlive it still keep others out.
 
     Raises:
         UserError: if another process holds it, or it cannot be written.
     """
     if "TORCHELASTIC_RUN_ID" in os.environ:
-        return nullcontext()
-    lock = FileLock(folder / ".lock", timeout=0, is_singleton=True)
+        return _take(folder / LOCK_OF_RANKS, patience=10) if os.environ["RANK"] == "0" else nullcontext()
+    if (folder / LOCK_OF_RANKS).exists():
+        with _take(folder / LOCK_OF_RANKS):
+            pass
+    return _take(folder / ".lock")
+
+
+def _take(path: Path, patience: float = 0) -> AbstractContextManager[object]:
     try:
-        return lock.acquire()
+        return FileLock(path, timeout=patience, is_singleton=True).acquire()
     except Timeout:
-        raise UserError(f"{folder} is held by a run that is still going. Wait for it, or stop it first") from None
+        raise UserError(f"{path.parent} is held by a run that is still going. Wait for it, or stop it first") from None
     except OSError as error:
-        raise UserError(f"{folder} cannot be written: {error.strerror or error}") from error
+        raise UserError(f"{path.parent} cannot be written: {error.strerror or error}") from error
 
 
 def _check_epochs(folder: Path, own: dict[str, Any], changed: dict[str, Any]) -> None:

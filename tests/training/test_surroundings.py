@@ -1,16 +1,11 @@
-"""Signals at any moment, disks that are full, losses that explode, checkpoints from strangers."""
+"""Signals at any moment, losses that explode, checkpoints from strangers."""
 
 import json
 import os
 import pickle
-import resource
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,41 +18,40 @@ from mnist_lit.errors import UserError
 from mnist_lit.models.meter import LossNotFinite
 from mnist_lit.training.checkpoints import load_classifier, read_checkpoint, weights_digest
 from mnist_lit.training.run import train
-from tests.conftest import PROJECT, TINY, Outcome, Run, compose_config
+from tests.conftest import TINY, Outcome, Run, compose_config, launch
 
 Start = Callable[..., Run]
 Command = Callable[..., Outcome]
 LONG = [*TINY, "callbacks=none", "trainer.max_epochs=300", "hydra.run.dir=run"]
 
 
-def launch(folder: Path, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
-    return subprocess.Popen(
-        [sys.executable, str(PROJECT / "train.py"), *arguments],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        **options,
-    )
-
-
 # ---- signals -------------------------------------------------------------------------------------------------------
 
 
+FROM_HANDLERS_ON = """
+import runpy, sys
+from mnist_lit.signals import on_signals, stop_dead
+on_signals(stop_dead)
+print("listening", flush=True)
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_starting_up_ends_at_once_without_a_traceback(tmp_path: Path, signum: int) -> None:
-    runs = []
-    for number, delay in enumerate((0.15, 0.4, 0.8, 1.5, 2.5)):
-        run = launch(tmp_path, *LONG, f"hydra.run.dir=run{number}")
+def test_a_signal_while_starting_up_ends_it_without_a_traceback(tmp_path: Path, signum: int) -> None:
+    codes = []
+    for number, delay in enumerate((0.0, 0.1, 0.3, 0.7, 1.5, 2.5)):
+        run = launch(tmp_path, *LONG, f"hydra.run.dir=run{number}", code=FROM_HANDLERS_ON)
+        assert run.stdout
+        assert run.stdout.readline() == "listening\n"
         time.sleep(delay)
         run.send_signal(signum)
-        sent = time.monotonic()
-        printed, _ = run.communicate(timeout=30)
-        runs.append((run.returncode, time.monotonic() - sent))
+        printed, _ = run.communicate(timeout=100)
+        codes.append(run.returncode)
         assert "Traceback" not in printed, printed
         assert "stopped by" in printed or "interrupted at" in printed
-    assert [code for code, _ in runs] == [128 + signum] * len(runs)
-    assert max(seconds for _, seconds in runs) < 5
+    assert codes == [128 + signum] * len(codes)
 
 
 SLOW = """
@@ -81,9 +75,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 @pytest.mark.parametrize("stage", ["validation of fit", "validation of validate", "test of test"])
 def test_a_signal_in_validation_or_test_ends_the_run_too(tmp_path: Path, stage: str) -> None:
-    train_py = [str(PROJECT / "train.py"), *TINY, "trainer.max_epochs=1", "hydra.run.dir=run"]
-    command = [sys.executable, "-c", SLOW, *train_py]
-    run = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    run = launch(tmp_path, *TINY, "trainer.max_epochs=1", "hydra.run.dir=run", code=SLOW)
     assert run.stdout
     printed = ""
     while f"in {stage}" not in printed:
@@ -91,55 +83,11 @@ def test_a_signal_in_validation_or_test_ends_the_run_too(tmp_path: Path, stage: 
         assert line, printed
         printed += line
     run.send_signal(signal.SIGTERM)
-    sent = time.monotonic()
-    rest, _ = run.communicate(timeout=30)
+    rest, _ = run.communicate(timeout=100)
     assert run.returncode == 143, printed + rest
-    assert time.monotonic() - sent < 5
     assert "Traceback" not in rest
     assert "python train.py resume=" in rest
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"
-
-
-# ---- disks ---------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
-def test_a_disk_too_full_for_a_checkpoint_loses_nothing(run: Start) -> None:
-    longer = compose_config(*TINY, "scheduler=none", "trainer.max_epochs=4")
-    stopped, whole = run("scheduler=none"), run("scheduler=none", "trainer.max_epochs=4", name="whole")
-    last = stopped.folder / "checkpoints" / "last.ckpt"
-    before = last.read_bytes()
-    with no_file_larger_than(500_000), pytest.raises(OSError, match="too large"):
-        train(longer, stopped.folder, {}, resume=True)
-    assert last.read_bytes() == before
-    assert not list(last.parent.glob(".*")), "what was half written is gone"
-    train(longer, stopped.folder, {}, resume=True)
-    assert weights_digest(load_classifier(last)) == weights_digest(
-        load_classifier(whole.folder / "checkpoints" / "last.ckpt")
-    )
-
-
-def test_a_disk_too_full_for_a_log_is_one_clear_error(run: Start, tmp_path: Path) -> None:
-    stopped = run("scheduler=none")
-    last = stopped.folder / "checkpoints" / "last.ckpt"
-    before = last.read_bytes()
-    no_room = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1_000, 1_000))
-    full = launch(tmp_path, f"resume={stopped.folder}", "trainer.max_epochs=4", preexec_fn=no_room)
-    printed, _ = full.communicate(timeout=100)
-    assert full.returncode == 1
-    assert "Traceback" not in printed, printed
-    assert "cannot be written: File too large" in printed
-    assert f"python train.py resume={stopped.folder}" in printed
-    assert last.read_bytes() == before
 
 
 # ---- losses --------------------------------------------------------------------------------------------------------
