@@ -3,12 +3,14 @@
 Each case is trained once undisturbed. Then it is started again, killed with `kill -9`, resumed, killed, … until it
 has been killed often enough, and left to end. Its weights, metrics and predictions must be those of the undisturbed
 run, bit for bit. A third of the kills wait for a checkpoint that is being written, a sixth hit the start-up, the
-others training.
+others training. Now and then a run is stopped by SIGTERM or SIGINT instead: then its exit code must be 143 or 130, and
+the time until it has ended is measured.
 The figures go to docs/reliability.md.
 """
 
 import argparse
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -62,21 +64,47 @@ CASES = {
         "trainer.early_stopping_patience=40",
         "trainer.max_epochs=150",
     ],
+    "digits, convnet, augmented, adam, cosine": [
+        *DIGITS,
+        "model=convnet",
+        "model.channels=[4,8]",
+        "data.augment={rotation:10,shift:2,scale:0.1}",
+        "trainer.max_epochs=40",
+    ],
     "MNIST, dropout and batch norm, adam, cosine": [*MNIST, *DROPOUT, "trainer.max_epochs=5"],
     "MNIST, cnn, adam, cosine": [*MNIST, "model=cnn", "trainer.max_epochs=2"],
 }
 
 
+KINDS = ["training", "writing a checkpoint", "start-up", "signal"]
+
+
 @dataclass
 class Outcome:
-    kills: Counter[str] = field(default_factory=Counter)  # by what the run was doing
+    stops: Counter[str] = field(default_factory=Counter)  # by kind: what the run was doing when killed, or a signal
     resumes: int = 0
+    seconds_to_stop: float = 0.0  # the longest after SIGTERM or SIGINT
     mismatches: list[str] = field(default_factory=list)
+
+    def __add__(self, other: "Outcome") -> "Outcome":
+        return Outcome(
+            self.stops + other.stops,
+            self.resumes + other.resumes,
+            max(self.seconds_to_stop, other.seconds_to_stop),
+            self.mismatches + other.mismatches,
+        )
+
+    def __str__(self) -> str:
+        kills = self.stops.total() - self.stops["signal"]
+        return (
+            f"kills {kills}, signals {self.stops['signal']} (stopped within {self.seconds_to_stop:.1f} s), "
+            f"resumes {self.resumes}, mismatches {len(self.mismatches)} {self.mismatches or ''}"
+        )
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
-    parser.add_argument("--kills", type=int, default=9, help="how often each run is killed")
+    parser.add_argument("--stops", type=int, default=9, help="how often each run is killed or stopped")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--only", default="", help="the cases with this in their name")
     arguments = parser.parse_args()
@@ -86,19 +114,16 @@ def main() -> int:
         for number, (name, overrides) in enumerate(CASES.items()):
             if arguments.only not in name:
                 continue
-            outcomes[name] = torment(Path(folder) / str(number), overrides, arguments.kills, dice)
-            told = outcomes[name]
-            print(f"{name}: {told.kills.total()} kills, {told.resumes} resumes, mismatches: {told.mismatches or 0}")
-    kills = sum(outcome.kills.total() for outcome in outcomes.values())
-    resumes = sum(outcome.resumes for outcome in outcomes.values())
-    mismatches = sum(len(outcome.mismatches) for outcome in outcomes.values())
-    print(f"kills {kills}, resumes {resumes}, mismatches {mismatches}")
+            outcomes[name] = torment(Path(folder) / str(number), overrides, arguments.stops, dice)
+            print(f"{name}: {outcomes[name]}", flush=True)
+    total = sum(outcomes.values(), Outcome())
+    print(total)
     if not arguments.only:
-        write_figures(outcomes)
-    return 1 if mismatches else 0
+        write_figures(outcomes, total)
+    return 1 if total.mismatches else 0
 
 
-def torment(folder: Path, overrides: list[str], kills: int, dice: random.Random) -> Outcome:
+def torment(folder: Path, overrides: list[str], stops: int, dice: random.Random) -> Outcome:
     undisturbed, killed = folder / "undisturbed", folder / "killed"
     folder.mkdir()
     start(undisturbed, overrides).wait()
@@ -107,7 +132,7 @@ def torment(folder: Path, overrides: list[str], kills: int, dice: random.Random)
         begun = (killed / "config.yaml").exists()
         run = resume(killed) if begun else start(killed, overrides, again=killed.exists())
         outcome.resumes += begun
-        if outcome.kills.total() == kills or not kill(run, killed, dice, outcome):
+        if outcome.stops.total() == stops or not stop(run, killed, dice, outcome):
             break
     if run.wait():
         outcome.mismatches.append(f"ended with exit code {run.returncode}")
@@ -129,9 +154,9 @@ def command(*arguments: str) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([sys.executable, PROJECT / "train.py", *arguments], stdout=subprocess.DEVNULL)
 
 
-def kill(run: "subprocess.Popen[bytes]", folder: Path, dice: random.Random, outcome: Outcome) -> bool:
-    """Kill the run at a moment of the chosen kind; whether it was still there to be killed."""
-    kind = dice.choice(["start-up", *["writing a checkpoint"] * 2, *["training"] * 3])
+def stop(run: "subprocess.Popen[bytes]", folder: Path, dice: random.Random, outcome: Outcome) -> bool:
+    """Kill or signal the run at a moment of the chosen kind; whether it was still there."""
+    kind = dice.choice(["start-up", "signal", *["writing a checkpoint"] * 2, *["training"] * 3])
     checkpoints = folder / "checkpoints"
     began = time.time()
     delay = dice.uniform(0, 4) if kind == "start-up" else dice.uniform(0, 1.5)
@@ -145,10 +170,25 @@ def kill(run: "subprocess.Popen[bytes]", folder: Path, dice: random.Random, outc
         pass  # the moment is a few milliseconds long
     if run.poll() is not None:
         return False
+    if kind == "signal":
+        return signalled(run, dice.choice([signal.SIGTERM, signal.SIGINT]), outcome)
     run.kill()
     run.wait()
     caught = bool(list(checkpoints.glob(".*.ckpt.*")))  # what it was writing lies there still
-    outcome.kills["writing a checkpoint" if caught else "start-up" if kind == "start-up" else "training"] += 1
+    outcome.stops["writing a checkpoint" if caught else "start-up" if kind == "start-up" else "training"] += 1
+    return True
+
+
+def signalled(run: "subprocess.Popen[bytes]", signum: signal.Signals, outcome: Outcome) -> bool:
+    run.send_signal(signum)
+    sent = time.monotonic()
+    code = run.wait()
+    if code == 0:  # it was just ending
+        return False
+    outcome.seconds_to_stop = max(outcome.seconds_to_stop, time.monotonic() - sent)
+    outcome.stops["signal"] += 1
+    if code != 128 + signum:
+        outcome.mismatches.append(f"exit code {code} after {signum.name}")
     return True
 
 
@@ -177,21 +217,17 @@ def differences(one: Path, other: Path) -> list[str]:
     return found
 
 
-def write_figures(outcomes: dict[str, Outcome]) -> None:
-    kinds = ["training", "writing a checkpoint", "start-up"]
+def write_figures(outcomes: dict[str, Outcome], total: Outcome) -> None:
     lines = [
         f"`python -m benchmarks.chaos`, {date.today()}:",
         "",
-        f"| run | {' | '.join(kinds)} | resumes | mismatches |",
+        f"| run | {' | '.join(KINDS)} | resumes | mismatches |",
+        "| --- |" + " ---: |" * (len(KINDS) + 2),
     ]
-    lines += ["| --- |" + " ---: |" * (len(kinds) + 2)]
-    for name, outcome in outcomes.items():
-        kills = [str(outcome.kills[kind]) for kind in kinds]
-        lines.append(f"| {name} | {' | '.join(kills)} | {outcome.resumes} | {len(outcome.mismatches)} |")
-    totals = [sum(outcome.kills[kind] for outcome in outcomes.values()) for kind in kinds]
-    resumes = sum(outcome.resumes for outcome in outcomes.values())
-    mismatches = sum(len(outcome.mismatches) for outcome in outcomes.values())
-    lines.append(f"| **{sum(totals)} kills** | {' | '.join(map(str, totals))} | {resumes} | {mismatches} |")
+    for name, outcome in {**outcomes, "**all**": total}.items():
+        stops = [str(outcome.stops[kind]) for kind in KINDS]
+        lines.append(f"| {name} | {' | '.join(stops)} | {outcome.resumes} | {len(outcome.mismatches)} |")
+    lines += ["", f"The longest time from a signal to the end of the process: {total.seconds_to_stop:.1f} s."]
     page = PAGE.read_text()
     before, after = page.split(BEGIN)[0], page.split(END)[1]
     PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n\n" + END + after)

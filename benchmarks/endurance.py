@@ -1,16 +1,25 @@
-"""Two hundred runs in one process: `python -m benchmarks.endurance`. Memory, open files and threads must not grow."""
+"""Two hundred runs in one process, whose memory, open files and threads must not grow, and twenty processes at once on
+one data folder that is empty at first: `python -m benchmarks.endurance`."""
 
 import argparse
 import contextlib
 import gc
 import io
+import json
 import os
+import subprocess
 import sys
 import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from benchmarks.product import config_of
+from benchmarks.product import PROJECT, config_of, environment
+from mnist_lit.data.files import raw_folder
 from mnist_lit.training.run import train
 
 OVERRIDES = ["data=digits", "model=mlp_128_64", "trainer=cpu", "trainer.max_epochs=1"]
@@ -34,8 +43,13 @@ class Use:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.endurance", description=__doc__)
-    parser.add_argument("--runs", type=int, default=200)
-    runs = parser.parse_args().runs
+    parser.add_argument("--runs", type=int, default=200, help="in one process")
+    parser.add_argument("--processes", type=int, default=20, help="at once")
+    arguments = parser.parse_args()
+    return one_after_the_other(arguments.runs) | all_at_once(arguments.processes)
+
+
+def one_after_the_other(runs: int) -> int:
     config = config_of(*OVERRIDES)
     settled = now = Use.now()
     for run in range(1, runs + 1):
@@ -52,6 +66,45 @@ def main() -> int:
     verdict = "TOO MUCH" if grown else "ok"
     print(f"memory grew by {now.megabytes / settled.megabytes - 1:+.1%} since run {SETTLED}: {verdict}")
     return int(grown)
+
+
+def all_at_once(processes: int) -> int:
+    """Where they download from is counted by a server on loopback, which hands out this machine's MNIST."""
+    raw = raw_folder(os.environ.get("MNIST_LIT_DATA", "data"))
+    with tempfile.TemporaryDirectory() as folder, serve(raw) as (url, asked):
+        command = [
+            *(sys.executable, PROJECT / "train.py", "model=mlp_128_64", "data=mnist", "data.fallback=null"),
+            *(f"data.root={folder}/data", f"data.mirrors=[{url}]", "data.val_size=50000", "trainer=cpu"),
+            *("trainer.max_epochs=1"),
+        ]
+        one_thread = environment() | {"OMP_NUM_THREADS": "1"}
+        started = [
+            subprocess.Popen([*command, f"hydra.run.dir={folder}/{number}"], env=one_thread, stdout=subprocess.DEVNULL)
+            for number in range(processes)
+        ]
+        codes = [process.wait() for process in started]
+        accuracies = {json.loads(Path(folder, f"{n}/result.json").read_text())["test_acc"] for n in range(processes)}
+    good = codes == [0] * processes and len(accuracies) == 1 and len(asked) == 4
+    print(
+        f"{processes} processes at once: {codes.count(0)} ended well, with {len(accuracies)} test accuracy; "
+        f"{len(asked)} downloads of 4 files: {'ok' if good else 'WRONG'}"
+    )
+    return int(not good)
+
+
+@contextmanager
+def serve(folder: Path) -> Iterator[tuple[str, list[str]]]:
+    """The folder on a loopback port, and the paths that were asked for."""
+    asked: list[str] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_request(self, *_: object) -> None:
+            asked.append(self.path)
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
 
 
 if __name__ == "__main__":
