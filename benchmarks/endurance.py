@@ -75,7 +75,7 @@ def all_at_once(processes: int) -> int:
         command = [
             *(sys.executable, PROJECT / "train.py", "model=mlp_128_64", "data=mnist", "data.fallback=null"),
             *(f"data.root={folder}/data", f"data.mirrors=[{url}]", "data.val_size=50000", "trainer=cpu"),
-            *("trainer.max_epochs=1"),
+            "trainer.max_epochs=1",
         ]
         one_thread = environment() | {"OMP_NUM_THREADS": "1"}
         started = [
