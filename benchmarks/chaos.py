@@ -22,9 +22,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.product import PROJECT
 from mnist_lit.training.checkpoints import load_classifier, weights_digest
 
-PROJECT = Path(__file__).parent.parent
 PAGE = PROJECT / "docs" / "reliability.md"
 BEGIN, END = "<!-- figures of benchmarks.chaos -->\n", "<!-- end of figures -->\n"
 
