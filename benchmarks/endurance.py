@@ -72,7 +72,7 @@ def all_at_once(processes: int) -> int:
     """Where they download from is counted by a server on loopback, which hands out this machine's MNIST."""
     raw = raw_folder(os.environ.get("MNIST_LIT_DATA", "data"))
     with tempfile.TemporaryDirectory() as folder, serve(raw) as (url, asked):
-        command = [
+        command: list[str | Path] = [
             *(sys.executable, PROJECT / "train.py", "model=mlp_128_64", "data=mnist", "data.fallback=null"),
             *(f"data.root={folder}/data", f"data.mirrors=[{url}]", "data.val_size=50000", "trainer=cpu"),
             "trainer.max_epochs=1",
