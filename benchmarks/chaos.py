@@ -24,6 +24,7 @@ import numpy as np
 
 from benchmarks.product import PROJECT
 from mnist_lit.training.checkpoints import load_classifier, weights_digest
+from mnist_lit.training.resume import recorded
 
 PAGE = PROJECT / "docs" / "reliability.md"
 BEGIN, END = "<!-- figures of benchmarks.chaos -->\n", "<!-- end of figures -->\n"
@@ -134,7 +135,8 @@ def torment(folder: Path, overrides: list[str], stops: int, dice: random.Random)
         outcome.resumes += begun
         if outcome.stops.total() == stops or not stop(run, killed, dice, outcome):
             break
-    if run.wait():
+    run.wait()
+    if recorded(killed).get("status") != "completed":
         outcome.mismatches.append(f"ended with exit code {run.returncode}")
     outcome.mismatches += differences(undisturbed, killed)
     return outcome
@@ -171,7 +173,7 @@ def stop(run: "subprocess.Popen[bytes]", folder: Path, dice: random.Random, outc
     if run.poll() is not None:
         return False
     if kind == "signal":
-        return signalled(run, dice.choice([signal.SIGTERM, signal.SIGINT]), outcome)
+        return signalled(run, folder, dice.choice([signal.SIGTERM, signal.SIGINT]), outcome)
     run.kill()
     run.wait()
     caught = bool(list(checkpoints.glob(".*.ckpt.*")))  # what it was writing lies there still
@@ -179,11 +181,11 @@ def stop(run: "subprocess.Popen[bytes]", folder: Path, dice: random.Random, outc
     return True
 
 
-def signalled(run: "subprocess.Popen[bytes]", signum: signal.Signals, outcome: Outcome) -> bool:
+def signalled(run: "subprocess.Popen[bytes]", folder: Path, signum: signal.Signals, outcome: Outcome) -> bool:
     run.send_signal(signum)
     sent = time.monotonic()
     code = run.wait()
-    if code == 0:  # it was just ending
+    if recorded(folder).get("status") == "completed":  # it was just ending
         return False
     outcome.seconds_to_stop = max(outcome.seconds_to_stop, time.monotonic() - sent)
     outcome.stops["signal"] += 1
