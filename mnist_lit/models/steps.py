@@ -33,7 +33,9 @@ def make_step_directly(
     model: LightningModule, optimizer: LightningOptimizer, loss: Tensor, clip_val: float | None
 ) -> None:
     """The same without the hooks; the step is still counted in `global_step`."""
-    optimizer.optimizer.zero_grad()
+    for group in optimizer.optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None  # zero_grad does the same, but looks twice: a twentieth of a small network's step
     with model.trainer.profiler.profile("backward"):  # type: ignore[attr-defined]
         loss.backward()
     if clip_val is not None:
