@@ -59,7 +59,7 @@ def write(folder: Path, lessons: list[str]) -> None:
         "# Results",
         f"Written by `python -m benchmarks.evidence` from {sum(row.n for row in presets.rows)} runs of the presets in "
         "`conf/experiment/` and those of the lessons in `conf/sweep/`, on the real MNIST.",
-        surroundings(presets.rows[0].runs[0]),
+        surroundings([run for row in presets.rows for run in row.runs]),
         "## Presets",
         "`published` is what the article says, `reference` what its own training loop reached when it was run once; "
         "`test_acc` is the official 10,000 test images, mean ± standard deviation over the seeds.",
@@ -75,9 +75,10 @@ def write(folder: Path, lessons: list[str]) -> None:
     readme.write_text(MARK.sub(lambda mark: mark[1] + short_table(presets) + mark[2], readme.read_text()))
 
 
-def surroundings(run: Run) -> str:
-    versions = ", ".join(f"{name} {version}" for name, version in run.result["versions"].items())
-    return f"Machine: {run.result['device']}. Versions: {versions}. Commit: {run.result['git_commit']}."
+def surroundings(runs: list[Run]) -> str:
+    versions = ", ".join(f"{name} {version}" for name, version in runs[0].result["versions"].items())
+    devices, commits = (", ".join(sorted({run.result[key] for run in runs})) for key in ("device", "git_commit"))
+    return f"Machine: {devices}. Versions: {versions}. Commit: {commits}."
 
 
 def short_table(board: Leaderboard) -> str:
