@@ -1,0 +1,72 @@
+"""Preparation: someone's picture → its digits as MNIST would have drawn them. The same for every way of predicting."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mnist_lit.digits.find import find_digits
+from mnist_lit.digits.frame import framed
+from mnist_lit.digits.ink import ink_of
+from mnist_lit.digits.picture import BadPicture, read_picture
+
+LARGEST, SMALLEST = 320, 112  # pixels of the longer side that the work is done on
+TOO_SMALL = 64  # pixels; smaller digits are looked at again, from nearby
+
+
+@dataclass(frozen=True)
+class Digit:
+    """`pixels` [28, 28] uint8 is what the network sees, 0 for background; `box` is (left, top, right, bottom) in the
+    upright picture's pixels."""
+
+    pixels: np.ndarray
+    box: tuple[int, int, int, int]
+
+
+def prepare_one(source: Path | bytes) -> Digit:
+    """The one digit of a picture.
+
+    Raises:
+        BadPicture: if it cannot be read, is blank, or holds several digits.
+    """
+    digits = prepare_many(source)
+    if len(digits) > 1:
+        raise BadPicture(f"holds {len(digits)} digits; read them all with --many")
+    return digits[0]
+
+
+def prepare_many(source: Path | bytes) -> list[Digit]:
+    """Every digit of a picture, left to right.
+
+    Raises:
+        BadPicture: if it cannot be read, or is blank.
+    """
+    digits = digits_of(read_picture(source))
+    if not digits:
+        raise BadPicture("is blank: there is no digit in it")
+    return digits
+
+
+def digits_of(picture: Image.Image, nearby: bool = False) -> list[Digit]:
+    zoom = _zoom(max(picture.size))
+    size = (max(1, round(picture.width * zoom)), max(1, round(picture.height * zoom)))
+    ink = ink_of(picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0) if zoom != 1 else picture)
+    found = [] if ink is None else find_digits(ink)
+    if len(found) == 1 and zoom < 1 and not nearby:
+        left, top, right, bottom = found[0].box
+        if (side := max(right - left, bottom - top)) < TOO_SMALL:
+            cut = tuple(round(edge / zoom) for edge in (left - side, top - side, right + side, bottom + side))
+            return digits_of(picture.crop(_within(cut, picture)), nearby=True)
+    return [Digit(framed(one.ink), tuple(round(edge / zoom) for edge in one.box)) for one in found]  # type: ignore[arg-type]
+
+
+def _zoom(side: int) -> float:
+    if side > LARGEST:
+        return LARGEST / side
+    return SMALLEST / side if side < SMALLEST else 1.0
+
+
+def _within(box: tuple[int, ...], picture: Image.Image) -> tuple[int, int, int, int]:
+    left, top, right, bottom = box
+    return max(0, left), max(0, top), min(picture.width, right), min(picture.height, bottom)
