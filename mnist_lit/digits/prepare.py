@@ -8,11 +8,11 @@ from PIL import Image
 
 from mnist_lit.digits.find import find_digits
 from mnist_lit.digits.frame import framed
-from mnist_lit.digits.ink import ink_of
+from mnist_lit.digits.ink import LARGEST, ink_of
 from mnist_lit.digits.picture import BadPicture, read_picture
 
-LARGEST, SMALLEST = 320, 112  # pixels of the longer side that the work is done on
-TOO_SMALL = 64  # pixels; smaller digits are looked at again, from nearby
+LEAST, MOST = 112, 4 * LARGEST  # pixels of the longer side; smaller pictures are enlarged, larger ones reduced
+TOO_SMALL = 56  # pixels; smaller digits are looked at again, from nearby
 
 
 @dataclass(frozen=True)
@@ -49,24 +49,34 @@ def prepare_many(source: Path | bytes) -> list[Digit]:
 
 
 def digits_of(picture: Image.Image, nearby: bool = False) -> list[Digit]:
+    """The digits of an upright RGB picture; one that is small in it is looked at again, `nearby`."""
     zoom = _zoom(max(picture.size))
     size = (max(1, round(picture.width * zoom)), max(1, round(picture.height * zoom)))
-    ink = ink_of(picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0) if zoom != 1 else picture)
-    found = [] if ink is None else find_digits(ink)
-    if len(found) == 1 and zoom < 1 and not nearby:
+    seen = ink_of(picture if zoom == 1 else picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0))
+    if seen is None:
+        return []
+    ink, factor = seen
+    scale = factor / zoom
+    found = find_digits(ink)
+    if len(found) == 1 and scale > 1 and not nearby:
         left, top, right, bottom = found[0].box
         if (side := max(right - left, bottom - top)) < TOO_SMALL:
-            cut = tuple(round(edge / zoom) for edge in (left - side, top - side, right + side, bottom + side))
-            return digits_of(picture.crop(_within(cut, picture)), nearby=True)
-    return [Digit(framed(one.ink), tuple(round(edge / zoom) for edge in one.box)) for one in found]  # type: ignore[arg-type]
+            around = _scaled((left - side, top - side, right + side, bottom + side), scale)
+            return digits_of(picture.crop(_within(around, picture)), nearby=True)
+    return [Digit(framed(one.ink), _scaled(one.box, scale)) for one in found]
 
 
 def _zoom(side: int) -> float:
-    if side > LARGEST:
-        return LARGEST / side
-    return SMALLEST / side if side < SMALLEST else 1.0
+    if side > MOST:
+        return MOST / side
+    return LEAST / side if side < LEAST else 1.0
 
 
-def _within(box: tuple[int, ...], picture: Image.Image) -> tuple[int, int, int, int]:
+def _scaled(box: tuple[int, int, int, int], scale: float) -> tuple[int, int, int, int]:
+    left, top, right, bottom = (round(edge * scale) for edge in box)
+    return left, top, right, bottom
+
+
+def _within(box: tuple[int, int, int, int], picture: Image.Image) -> tuple[int, int, int, int]:
     left, top, right, bottom = box
     return max(0, left), max(0, top), min(picture.width, right), min(picture.height, bottom)
