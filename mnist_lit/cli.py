@@ -8,12 +8,13 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mnist_lit.data import files
+from mnist_lit.digits import commands
 from mnist_lit.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 data_app = typer.Typer(no_args_is_help=True, help="MNIST's four files.")
 app.add_typer(data_app, name="data")
+app.command()(commands.predict)
 
 Root = Annotated[Path, typer.Option(envvar="MNIST_LIT_DATA", help="Folder that holds MNIST/raw.")]
 Mirrors = Annotated[str | None, typer.Option(envvar="MNIST_LIT_MIRRORS", help="URLs, comma-separated.")]
@@ -85,6 +86,8 @@ def compare(
 @data_app.command()
 def fetch(root: Root = Path("data"), mirrors: Mirrors = None) -> None:
     """Download what is missing or damaged, and verify all of it."""
+    from mnist_lit.data import files
+
     files.ensure_mnist(root, mirrors.split(",") if mirrors else None)
     typer.echo(f"{files.raw_folder(root)}: all four files are there and right")
 
@@ -92,6 +95,8 @@ def fetch(root: Root = Path("data"), mirrors: Mirrors = None) -> None:
 @data_app.command()
 def verify(root: Root = Path("data")) -> None:
     """Check the four files; exit code 1 if one cannot be trained on."""
+    from mnist_lit.data import files
+
     faults = files.faults(root)
     for file in files.FILES:
         typer.echo(f"{files.raw_folder(root) / file.name}: {faults.get(file.name, 'right')}")
