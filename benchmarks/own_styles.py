@@ -39,7 +39,9 @@ def drawn(strokes: list[Stroke], side: int, width: float) -> np.ndarray:
     return np.asarray(sheet.resize((side, side), Image.Resampling.BOX), np.float32) / 255
 
 
-def coloured(ink: np.ndarray, paper: tuple[float, ...] = (255, 255, 255), pen: tuple[float, ...] = (0, 0, 0)) -> np.ndarray:
+def coloured(
+    ink: np.ndarray, paper: tuple[float, ...] = (255, 255, 255), pen: tuple[float, ...] = (0, 0, 0)
+) -> np.ndarray:
     return np.array(paper) * (1 - ink[..., None]) + np.array(pen) * ink[..., None]
 
 
@@ -55,11 +57,15 @@ def photographed(pixels: np.ndarray, rng: Random, noise: float = 4, light: float
     y, x = np.meshgrid(np.linspace(-0.5, 0.5, side), np.linspace(-0.5, 0.5, side), indexing="ij")
     angle = rng.uniform(0, 2 * np.pi)
     lit = pixels * (0.8 + light * (x * np.cos(angle) + y * np.sin(angle)) - 0.2 * light * (x * x + y * y))[..., None]
-    soft = np.asarray(Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(side / 500)))
+    soft = np.asarray(
+        Image.fromarray(np.clip(lit, 0, 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(side / 500))
+    )
     return saved(soft + rng.normal(0, noise, (side, side, 1)), "JPEG", quality=int(rng.integers(50, 92)))
 
 
-def squared(side: int, rng: Random, spacing: float = 0.2, dark: float = 0.25, horizontal_only: bool = False) -> np.ndarray:
+def squared(
+    side: int, rng: Random, spacing: float = 0.2, dark: float = 0.25, horizontal_only: bool = False
+) -> np.ndarray:
     """Printed lines [side, side] in 0 to 1, a little askew, as dark as `dark`."""
     zoom, gap = 2, spacing * side
     sheet = Image.new("L", (side * zoom, side * zoom))
@@ -235,7 +241,9 @@ def sixteen_bit(digit: int, rng: Random) -> bytes:
 
 def cmyk(digit: int, rng: Random) -> bytes:
     stream = io.BytesIO()
-    Image.fromarray(coloured(pen(digit, rng, 300, 12), PAPER, PEN).astype(np.uint8)).convert("CMYK").save(stream, "JPEG")
+    Image.fromarray(coloured(pen(digit, rng, 300, 12), PAPER, PEN).astype(np.uint8)).convert("CMYK").save(
+        stream, "JPEG"
+    )
     return stream.getvalue()
 
 

@@ -49,7 +49,9 @@ class CheckpointNetwork:
         """Such as `ConvNet, 75,706 parameters, 99.59% on mnist's 10,000 test images`."""
         try:
             result = json.loads((self.checkpoint.parent.parent / "result.json").read_text())
-            measured = f"{result['test_acc']:.2%} on {result['data']['name']}'s {result['data']['test_size']:,} test images"
+            measured = (
+                f"{result['test_acc']:.2%} on {result['data']['name']}'s {result['data']['test_size']:,} test images"
+            )
         except (OSError, ValueError, KeyError, TypeError):
             measured = "its accuracy is not recorded here"
         return f"{self.name}, {self.parameters:,} parameters, {measured}"

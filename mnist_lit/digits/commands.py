@@ -1,5 +1,6 @@
 """`mnist-lit predict`, `export` and `demo`: what can be done with a finished run and pictures of one's own."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +8,12 @@ import typer
 
 from mnist_lit.errors import UserError
 
-Run = Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint.", show_default=False)]
+Run = Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint in one.")]
+
+
+class Format(StrEnum):
+    onnx = "onnx"
+    pt2 = "pt2"
 
 
 def predict(
@@ -44,3 +50,37 @@ def predict(
                 typer.echo(shown.drawn(reading.digit.pixels))
     if failed:
         raise typer.Exit(1)
+
+
+def export(
+    run: Run,
+    format: Annotated[Format, typer.Option(help="onnx: onnxruntime and others; pt2: torch.export.")] = Format.onnx,
+    out: Annotated[
+        Path | None, typer.Option(help="The file; if not given, model.onnx or model.pt2 in the run.")
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Round weights and activations to bytes (onnx).")] = False,
+) -> None:
+    """Write the network as one file for other programs, and check it on the whole test set."""
+    if int8 and format != Format.onnx:
+        raise UserError(f"--int8 --format {format}: only onnx can be rounded to int8")
+    path = out or (run if run.is_dir() else run.parent.parent) / f"model{'_int8' if int8 else ''}.{format}"
+    if path.suffix != f".{format}":
+        raise UserError(f"--out {path}: should end with .{format}")
+    if not path.parent.is_dir():
+        raise UserError(f"--out {path}: there is no folder {path.parent}")
+    from mnist_lit.digits.export import export_run
+
+    done = export_run(run, format, path, int8)
+    typer.echo(f"{done.path}: {done.bytes:,} bytes")
+    typer.echo(
+        f"checked on {done.images:,} test images: {done.changed} answers differ from the checkpoint's, ", nl=False
+    )
+    typer.echo(f"probabilities by {done.difference:.1e} at most")
+    rows = (
+        ("test accuracy", *(f"{value:.2%}" for value in done.accuracy)),
+        ("one picture", *(f"{value:.2f} ms" for value in done.milliseconds)),
+        ("in batches of 1,000", *(f"{value:,.0f} a second" for value in done.images_per_second)),
+    )
+    typer.echo(f"{'':22}{'torch, eager':>16}{format:>16}")
+    for name, before, after in rows:
+        typer.echo(f"{name:22}{before:>16}{after:>16}")

@@ -48,7 +48,9 @@ def _decoded(content: bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise BadPicture(f"is too large: at most {MOST_PIXELS:,} pixels can be read") from error
     except Exception as error:  # a damaged file can make a decoder stumble in any way
-        raise BadPicture(f"is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})") from error
+        raise BadPicture(
+            f"is damaged ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        ) from error
 
 
 def _check(picture: Image.Image) -> None:
