@@ -10,6 +10,7 @@ from benchmarks.own_strokes import Stroke, written
 
 Random = np.random.Generator
 Style = Callable[[int, Random], bytes]
+Colour = tuple[float, ...]
 
 
 def pen(
@@ -39,9 +40,7 @@ def drawn(strokes: list[Stroke], side: int, width: float) -> np.ndarray:
     return np.asarray(sheet.resize((side, side), Image.Resampling.BOX), np.float32) / 255
 
 
-def coloured(
-    ink: np.ndarray, paper: tuple[float, ...] = (255, 255, 255), pen: tuple[float, ...] = (0, 0, 0)
-) -> np.ndarray:
+def coloured(ink: np.ndarray, paper: Colour = (255, 255, 255), pen: Colour = (0, 0, 0)) -> np.ndarray:
     return np.array(paper) * (1 - ink[..., None]) + np.array(pen) * ink[..., None]
 
 
@@ -63,9 +62,7 @@ def photographed(pixels: np.ndarray, rng: Random, noise: float = 4, light: float
     return saved(soft + rng.normal(0, noise, (side, side, 1)), "JPEG", quality=int(rng.integers(50, 92)))
 
 
-def squared(
-    side: int, rng: Random, spacing: float = 0.2, dark: float = 0.25, horizontal_only: bool = False
-) -> np.ndarray:
+def squared(side: int, rng: Random, spacing: float = 0.2, dark: float = 0.25, rows_only: bool = False) -> np.ndarray:
     """Printed lines [side, side] in 0 to 1, a little askew, as dark as `dark`."""
     zoom, gap = 2, spacing * side
     sheet = Image.new("L", (side * zoom, side * zoom))
@@ -75,7 +72,7 @@ def squared(
         place, end = (start + number * gap) * zoom, side * zoom
         width = max(1, round(side * zoom * 0.006))
         draw.line((0, place, end, place + slope * end), fill=255, width=width)
-        if not horizontal_only:
+        if not rows_only:
             draw.line((place, 0, place - slope * end, end), fill=255, width=width)
     return np.asarray(sheet.resize((side, side), Image.Resampling.BOX), np.float32) / 255 * dark
 
@@ -90,7 +87,7 @@ def shadow(side: int, rng: Random, depth: float = 0.5) -> np.ndarray:
     return np.asarray(turned, np.float32)[..., None] / 255
 
 
-def any_colour(rng: Random) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def any_colour(rng: Random) -> tuple[Colour, Colour]:
     """A paper and a pen that an eye can tell apart."""
     while True:
         paper, ink = rng.uniform(0, 255, 3), rng.uniform(0, 255, 3)
@@ -172,7 +169,7 @@ def dark_squares(digit: int, rng: Random) -> bytes:
 
 
 def lined_paper(digit: int, rng: Random) -> bytes:
-    lines = squared(500, rng, rng.uniform(0.2, 0.4), dark=0.45, horizontal_only=True)
+    lines = squared(500, rng, rng.uniform(0.2, 0.4), dark=0.45, rows_only=True)
     return photographed(coloured(np.maximum(pen(digit, rng, 500, 9), lines), PAPER, PEN), rng)
 
 

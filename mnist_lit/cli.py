@@ -24,15 +24,30 @@ Mirrors = Annotated[str | None, typer.Option(envvar="MNIST_LIT_MIRRORS", help="U
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint in one.")],
+    pictures: Annotated[Path | None, typer.Option(help="A folder of your own, labelled by name or by folder.")] = None,
 ) -> None:
-    """The official test set again, with the run's best checkpoint."""
-    from mnist_lit.training.evaluate import evaluate_run
+    """The official test set again, with the run's best checkpoint; or pictures of your own."""
+    if pictures is not None:
+        from mnist_lit.digits.labelled import evaluate_pictures, told
+        from mnist_lit.digits.networks import open_network
+
+        typer.echo(told(evaluate_pictures(open_network(run), pictures), pictures))
+        return
+    from mnist_lit.digits.labelled import matrix
+    from mnist_lit.training.evaluate import evaluate_run, per_class
 
     outcome = evaluate_run(run)
     typer.echo(f"{outcome.checkpoint}")
     typer.echo(f"{outcome.data}: {outcome.samples:,} test images")
     typer.echo(f"test_acc   {outcome.test_acc:.2%}")
     typer.echo(f"test_loss  {outcome.test_loss:.4f}")
+    typer.echo(f"\n{per_class(outcome.confusion)}\n\n{matrix(outcome.confusion)}\n")
+    before, after = outcome.ece
+    typer.echo(
+        f"calibration error (ECE)  {before:.4f}, at temperature {outcome.temperature:.2f} (fitted on validation)"
+    )
+    typer.echo(f"{'':25}{after:.4f}")
+    typer.echo(f"latency  {outcome.milliseconds:.2f} ms one image, {outcome.images_per_second:,.0f} images a second")
 
 
 @app.command()

@@ -3,8 +3,6 @@
 import io
 import json
 import logging
-import statistics
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
@@ -25,6 +23,7 @@ from mnist_lit.digits.prepare import PREPARATION
 from mnist_lit.durable import whole_file
 from mnist_lit.errors import UserError
 from mnist_lit.training.build import build_data
+from mnist_lit.training.latency import median_seconds
 from mnist_lit.training.resume import run_config
 
 CLOSE = 1e-5  # the largest difference in a probability that an export may make
@@ -65,15 +64,12 @@ def export_run(run: Path, format: str, path: Path, int8: bool = False) -> Export
     data.prepare_data()
     with TemporaryDirectory() as folder:
         made = Path(folder) / path.name
-        if format == "pt2":
-            answers = save_pt2(network, made)
-        else:
-            answers = save_onnx(network, made, data if int8 else None)
+        answers = save_pt2(network, made) if format == "pt2" else save_onnx(network, made, data if int8 else None)
         outcome = compared(network, answers, made, data)
         if not int8 and (outcome.changed or outcome.difference >= CLOSE):
             raise UserError(
-                f"{path} is not written: {outcome.changed} of {outcome.images:,} test images would be read differently, "
-                f"probabilities by up to {outcome.difference:.1e}"
+                f"{path} is not written: {outcome.changed} of {outcome.images:,} test images would be read "
+                f"differently, probabilities by up to {outcome.difference:.1e}"
             )
         with whole_file(path) as stream:
             stream.write(made.read_bytes())
@@ -88,7 +84,7 @@ def save_pt2(network: CheckpointNetwork, path: Path) -> Answers:
 
     def answers(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            return program(torch.from_numpy(pixels)).numpy()  # type: ignore[no-any-return]
+            return program(torch.from_numpy(pixels)).numpy()
 
     return answers
 
@@ -120,19 +116,16 @@ def compared(network: CheckpointNetwork, answers: Answers, made: Path, data: Dig
         changed=int((before.argmax(1) != after.argmax(1)).sum()),
         difference=float(np.abs(before - after).max()),
         accuracy=(float((before.argmax(1) == labels).mean()), float((after.argmax(1) == labels).mean())),
-        milliseconds=(1000 * seconds(network, pixels[:1], 200), 1000 * seconds(answers, pixels[:1], 200)),
-        images_per_second=tuple(BATCH / seconds(answer, batches[0], 5) for answer in (network, answers)),  # type: ignore[arg-type]
+        milliseconds=(1000 * _seconds(network, pixels[:1], 200), 1000 * _seconds(answers, pixels[:1], 200)),
+        images_per_second=(
+            len(batches[0]) / _seconds(network, batches[0], 5),
+            len(batches[0]) / _seconds(answers, batches[0], 5),
+        ),
     )
 
 
-def seconds(answers: Answers, pixels: np.ndarray, times: int) -> float:
-    """The median of so many calls, after a first one that does not count."""
-    taken = []
-    for _ in range(times + 1):
-        started = time.perf_counter()
-        answers(pixels)
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken[1:])
+def _seconds(answers: Answers, pixels: np.ndarray, times: int) -> float:
+    return median_seconds(lambda: answers(pixels), times)
 
 
 def _traced(network: CheckpointNetwork) -> torch.export.ExportedProgram:
@@ -153,7 +146,7 @@ def _metadata(network: CheckpointNetwork) -> dict[str, Any]:
 def _quantize(path: Path, pixels: np.ndarray) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
-    class Calibration(CalibrationDataReader):  # type: ignore[misc]
+    class Calibration(CalibrationDataReader):
         batches = iter(np.split(pixels, 20))
 
         def get_next(self) -> dict[str, np.ndarray] | None:

@@ -31,8 +31,8 @@ def ink_of(picture: Image.Image) -> tuple[np.ndarray, int] | None:
         colours = LOG[np.where(direction[:, None, None] > 0, high, low)]
     ink = np.maximum(np.tensordot(direction, colours - background, 1), 0)
     ink -= uneven_light(ink)
-    ink = _without_noise(ink)
-    return None if ink is None else (ink, factor)
+    strokes = _without_noise(ink)
+    return None if strokes is None else (strokes, factor)
 
 
 def paper(colours: np.ndarray) -> np.ndarray:
@@ -41,7 +41,8 @@ def paper(colours: np.ndarray) -> np.ndarray:
     _, height, width = colours.shape
     rows, columns = (np.linspace(0, size - 1, 32).round().astype(int) for size in (height, width))
     values = colours[:, rows[:, None], columns].reshape(3, -1).T.astype(np.float64)
-    y, x = np.meshgrid(np.linspace(-1, 1, 32), np.linspace(-1, 1, 32), indexing="ij")
+    grid = np.linspace(-1, 1, 32)
+    y, x = np.meshgrid(grid, grid, indexing="ij")
     terms, border = _terms(x, y).reshape(6, -1).T, (np.maximum(np.abs(x), np.abs(y)) == 1).ravel()
     residual = np.linalg.norm(values - np.median(values[border], axis=0), axis=1)
     weights = border / (1 + (residual / 0.1) ** 2)
@@ -50,8 +51,8 @@ def paper(colours: np.ndarray) -> np.ndarray:
         residual = np.linalg.norm(values - terms @ solution, axis=1)
         scale = max(0.02, 2 * float(np.median(residual[border])))
         weights = (0.1 + border) / (1 + (residual / scale) ** 2) ** 2
-    x, y = (np.linspace(-1, 1, size, dtype=np.float32) for size in (width, height))
-    surface = _terms(*np.broadcast_arrays(x[None, :], y[:, None]))
+    across, down = (np.linspace(-1, 1, size, dtype=np.float32) for size in (width, height))
+    surface = _terms(*np.broadcast_arrays(across[None, :], down[:, None]))
     return np.tensordot(solution.T.astype(np.float32), surface, 1)
 
 
@@ -102,10 +103,10 @@ def _pooled(pixels: np.ndarray, factor: int, of: object) -> np.ndarray:
     pixels = pixels[:, :height, :width]
     if of is np.mean:
         rows = pixels.reshape(3, height // factor, factor, width).sum(2, dtype=np.uint16)
-        return (sum(rows[:, :, k::factor] for k in range(factor)) // factor**2).astype(np.uint8)  # type: ignore[attr-defined]
+        return (sum(rows[:, :, k::factor] for k in range(factor)) // factor**2).astype(np.uint8)
     pick = np.minimum if of is np.min else np.maximum
     rows = pick.reduce(pixels.reshape(3, height // factor, factor, width), axis=2)
-    return pick.reduce([rows[:, :, k::factor] for k in range(factor)])  # type: ignore[no-any-return]
+    return pick.reduce([rows[:, :, k::factor] for k in range(factor)])
 
 
 def _clean(pixels: np.ndarray) -> bool:

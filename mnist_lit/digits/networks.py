@@ -27,8 +27,12 @@ def open_network(path: Path) -> Network:
     """
     if path.suffix == ".onnx":
         return OnnxNetwork(path)
-    from mnist_lit.digits.checkpoint import CheckpointNetwork
-
+    try:
+        from mnist_lit.digits.checkpoint import CheckpointNetwork
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{error.name} is not installed, and a checkpoint needs it; an exported .onnx does not"
+        ) from error
     return CheckpointNetwork(path)
 
 
@@ -48,4 +52,4 @@ class OnnxNetwork:
             raise UserError(f"{path}: not a model that mnist-lit has exported ({reason})") from error
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
-        return self.session.run(None, {"pixels": pixels})[0]  # type: ignore[no-any-return]
+        return self.session.run(None, {"pixels": pixels})[0]

@@ -14,9 +14,9 @@ from mnist_lit.digits.picture import BadPicture, read_picture
 LEAST, MOST = 112, 4 * LARGEST  # pixels of the longer side; smaller pictures are enlarged, larger ones reduced
 TOO_SMALL = 56  # pixels; smaller digits are looked at again, from nearby
 PREPARATION = (
-    "upright, grey along the colour in which ink differs from the border's paper, uneven light, printed lines, noise and "
-    "specks removed; the digit cropped, strokes brought to 2.1 to 3.5 pixels, longest side 20 pixels with antialiasing, "
-    "centred by mass in 28 x 28, ink 255 on 0; by mnist_lit.digits.prepare, which needs numpy and Pillow alone"
+    "upright; grey along the colour in which ink differs from the border's paper; uneven light, printed lines, noise "
+    "and specks removed; the digit cropped, strokes brought to 2.1 to 3.5 pixels, longest side 20 pixels with "
+    "antialiasing, centred by mass in 28 x 28, ink 255 on 0; by mnist_lit.digits.prepare, in numpy and Pillow alone"
 )
 
 
