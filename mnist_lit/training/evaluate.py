@@ -8,7 +8,6 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
-from mnist_lit.data.datamodule import DigitDataModule
 from mnist_lit.data.loader import EvalLoader
 from mnist_lit.models import DigitClassifier
 from mnist_lit.plots import confusion_matrix
