@@ -16,6 +16,7 @@ data_app = typer.Typer(no_args_is_help=True, help="MNIST's four files.")
 app.add_typer(data_app, name="data")
 app.command()(commands.predict)
 app.command()(commands.export)
+app.command()(commands.demo)
 
 Root = Annotated[Path, typer.Option(envvar="MNIST_LIT_DATA", help="Folder that holds MNIST/raw.")]
 Mirrors = Annotated[str | None, typer.Option(envvar="MNIST_LIT_MIRRORS", help="URLs, comma-separated.")]
@@ -43,11 +44,9 @@ def evaluate(
     typer.echo(f"test_loss  {outcome.test_loss:.4f}")
     typer.echo(f"\n{per_class(outcome.confusion)}\n\n{matrix(outcome.confusion)}\n")
     before, after = outcome.ece
-    typer.echo(
-        f"calibration error (ECE)  {before:.4f}, at temperature {outcome.temperature:.2f} (fitted on validation)"
-    )
-    typer.echo(f"{'':25}{after:.4f}")
-    typer.echo(f"latency  {outcome.milliseconds:.2f} ms one image, {outcome.images_per_second:,.0f} images a second")
+    temperature = f"temperature {outcome.temperature:.2f}, fitted on validation"
+    typer.echo(f"calibration error  {before:.4f}; {after:.4f} at {temperature}")
+    typer.echo(f"latency            {outcome.milliseconds:.2f} ms for one image, {outcome.images_per_second:,.0f} a second")
 
 
 @app.command()

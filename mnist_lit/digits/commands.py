@@ -84,3 +84,32 @@ def export(
     typer.echo(f"{'':22}{'torch, eager':>16}{format:>16}")
     for name, before, after in rows:
         typer.echo(f"{name:22}{before:>16}{after:>16}")
+
+
+def demo(
+    run: Run,
+    host: Annotated[str, typer.Option(help="Where to listen; the default is this machine alone.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
+) -> None:
+    """A page to draw digits on, with the network's answer while drawing."""
+    from mnist_lit.digits.extras import needs
+
+    for module in ("fastapi", "uvicorn"):
+        needs(module, "demo")
+    import socket
+
+    from mnist_lit.digits.checkpoint import CheckpointNetwork
+    from mnist_lit.digits.server import build_app, serve
+
+    network = CheckpointNetwork(run)
+    try:
+        listener = socket.create_server((host, port))
+    except OSError as error:
+        raise UserError(f"--host {host} --port {port}: cannot listen there ({error.strerror or error})") from error
+    with listener:
+        loopback = host in ("127.0.0.1", "localhost")
+        typer.echo(network.about)
+        typer.echo(f"http://{host}:{listener.getsockname()[1]}/  (Ctrl-C ends it)")
+        if not loopback:
+            typer.echo("every machine that reaches this one can use it", err=True)
+        serve(build_app(network, ["127.0.0.1", "localhost"] if loopback else ["*"]), listener)
