@@ -46,7 +46,9 @@ def evaluate(
     before, after = outcome.ece
     temperature = f"temperature {outcome.temperature:.2f}, fitted on validation"
     typer.echo(f"calibration error  {before:.4f}; {after:.4f} at {temperature}")
-    typer.echo(f"latency            {outcome.milliseconds:.2f} ms for one image, {outcome.images_per_second:,.0f} a second")
+    typer.echo(
+        f"latency            {outcome.milliseconds:.2f} ms for one image, {outcome.images_per_second:,.0f} a second"
+    )
 
 
 @app.command()

@@ -73,8 +73,10 @@ def _lines(mask: np.ndarray) -> np.ndarray:
     """The pixels of thin lines that run from left to right, but not where a stroke crosses them."""
     height, width = mask.shape
     thickest = max(2, round(0.025 * width))
-    y, x = np.nonzero(mask)
     found = np.zeros_like(mask)
+    if not (mask[:, :thickest].any() and mask[:, -thickest:].any()):
+        return found
+    y, x = np.nonzero(mask)
     for slope in np.linspace(-STEEPEST, STEEPEST, 41):
         rows = np.rint(y - slope * (x - width / 2)).astype(int) + height
         counts = np.bincount(rows, minlength=3 * height)
