@@ -9,6 +9,7 @@ from mnist_lit.digits.regions import label_regions
 FAINT, STRONG = 0.4, 0.7  # ink; a stroke is what is connected, more than faint, and strong somewhere
 STEEPEST = 0.14  # slope of a printed line in a picture not held straight, 8 degrees
 SPECK = 0.015  # part of the largest region's area; what is smaller is dirt
+FLAT = 2.2  # width over height; no digit lies like that, but what is left of a line does
 SMALL = 0.45  # part of the tallest digit's height; what is smaller is a piece of a digit, or nothing
 
 
@@ -60,38 +61,40 @@ def find_digits(ink: np.ndarray) -> list[Found]:
 
 def without_lines(mask: np.ndarray) -> np.ndarray:
     """The mask without thin straight lines from one edge of the picture to the other, where something else is left."""
-    lines = _lines(mask) | _lines(mask.T).T
-    rest = mask & ~lines
-    if not lines.any():
-        return mask
+    (across, rows), (down, columns) = _lines(mask), _lines(mask.T)
+    rest = mask & ~(across | down.T)
+    if max(rows, columns) > 1:  # no digit has two parallel strokes as long as the picture
+        return rest
     labels, number = label_regions(rest)
     heights = [piece.height for piece in _pieces(labels, number)]
     return rest if heights and max(heights) > 0.12 * len(mask) else mask
 
 
-def _lines(mask: np.ndarray) -> np.ndarray:
-    """The pixels of thin lines that run from left to right, but not where a stroke crosses them."""
+def _lines(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """The pixels of thin lines that run from left to right, but not where a stroke crosses them, and how many lines."""
     height, width = mask.shape
     thickest = max(2, round(0.025 * width))
     found = np.zeros_like(mask)
     if not (mask[:, :thickest].any() and mask[:, -thickest:].any()):
-        return found
+        return found, 0
     y, x = np.nonzero(mask)
     for slope in np.linspace(-STEEPEST, STEEPEST, 41):
         rows = np.rint(y - slope * (x - width / 2)).astype(int) + height
         counts = np.bincount(rows, minlength=3 * height)
-        for row in np.flatnonzero(counts > 0.8 * width):
+        for row in np.flatnonzero(counts > 0.7 * width):
             near = np.abs(rows - row) <= thickest // 2 + 1
             found[y[near], x[near]] = True
     if not found.any():
-        return found
+        return found, 0
     thick = mask.copy()
     for step in range(1, thickest * 2):  # what goes on so far upwards or downwards is no thin line
         thick[:-1] &= mask[1:] if step == 1 else thick[1:]
     tall = thick.copy()
     for _ in range(thickest * 2 - 1):
         tall[1:] |= tall[:-1]
-    return found & ~tall
+    thin = found & ~tall
+    middle = thin[:, width // 2 - width // 16 : width // 2 + width // 16].any(1)
+    return thin, int((np.diff(middle.astype(np.int8)) == 1).sum())
 
 
 def _strokes(ink: np.ndarray, labels: np.ndarray, number: int) -> list[Piece]:
@@ -128,7 +131,8 @@ def _digits(pieces: list[Piece], shape: tuple[int, ...]) -> list[Piece]:
                 joined = True
                 break
     size = max((max(piece.height, piece.width) for piece in pieces), default=0)
-    return [piece for piece in pieces if max(piece.height, piece.width / 2) >= SMALL * size]
+    upright = [piece for piece in pieces if piece.width < FLAT * piece.height]
+    return [piece for piece in upright if max(piece.height, piece.width / 2) >= SMALL * size]
 
 
 def _without_edges(pieces: list[Piece], shape: tuple[int, ...]) -> list[Piece]:

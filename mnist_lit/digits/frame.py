@@ -12,25 +12,23 @@ FINE = 4  # the work is done on a grid so many times finer
 MARGIN = 5 * FINE  # strokes may grow
 REACH = 5 * FINE
 THINNEST, THICKEST = 2.1, 3.5  # pixels; MNIST's own strokes, but for about a tenth at either end
+BLOT = 8.5  # pixels wide
 
 
-def framed(ink: np.ndarray) -> np.ndarray:
-    """Ink [h, w] float in 0 (none) to 1, cut out with some margin → [28, 28] uint8, 0 is background."""
+def framed(ink: np.ndarray) -> np.ndarray | None:
+    """Ink [h, w] float in 0 (none) to 1, cut out with some margin → [28, 28] uint8, 0 is background; None for a blot,
+    which is no stroke of a pen."""
     fine = _fine(ink)
     inside = distance_to(~fine, REACH) - 0.5
     width = 4 * float(inside[fine].mean()) / FINE  # across a band the distance to its edge averages a quarter of it
+    if width > BLOT:
+        return None
     if width < THINNEST:
         coverage = np.clip((THINNEST - width) / 2 * FINE + 1 - distance_to(fine, REACH), 0, 1)
     else:
         thinner = min((width - THICKEST) / 2, 0.3 * width) if width > THICKEST else 0.0
         coverage = np.clip(inside + 0.5 - thinner * FINE, 0, 1)
     return _centred(_fitted(coverage))
-
-
-def stroke_width(ink: np.ndarray) -> float:
-    """In pixels of a digit whose longest side has 20."""
-    fine = _fine(ink)
-    return 4 * float((distance_to(~fine, REACH)[fine] - 0.5).mean()) / FINE
 
 
 def _fine(ink: np.ndarray) -> np.ndarray:

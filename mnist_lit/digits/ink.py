@@ -7,7 +7,7 @@ LARGEST = 224  # pixels of the longer side that the work is done on
 DARKEST = 24.0  # brightness is taken as log(value + DARKEST): a shadow then takes as much off paper as off ink
 WINDOW = 0.4  # part of the picture's shorter side: what is wider than that in every direction is light, not ink
 FAINTEST = 0.06  # contrast below which there is nothing on the paper, in steps of log brightness
-NOISE_FACTOR = 5.0  # ink stands out from the noise by so many standard deviations
+NOISE_FACTOR = 8.0  # ink stands out from the noise by so many standard deviations
 CLEAN = 1.5  # grey levels between neighbours; cameras' pictures have more
 LOG = np.log(np.arange(256, dtype=np.float32) + np.float32(DARKEST))
 
@@ -29,9 +29,10 @@ def ink_of(picture: Image.Image) -> tuple[np.ndarray, int] | None:
     if factor > 1 and _clean(pixels):  # then the thinnest line keeps its full darkness
         low, high = (_pooled(pixels, factor, extreme) for extreme in (np.min, np.max))
         colours = LOG[np.where(direction[:, None, None] > 0, high, low)]
-    ink = np.maximum(np.tensordot(direction, colours - background, 1), 0)
-    ink -= uneven_light(ink)
-    strokes = _without_noise(ink)
+    ink = np.tensordot(direction, colours - background, 1)
+    noise = float(np.median(np.abs(np.diff(ink, axis=1)))) * 1.05  # of a difference of two, and a median of |x|
+    ink = np.maximum(ink, 0)
+    strokes = _without_noise(ink - uneven_light(ink), noise)
     return None if strokes is None else (strokes, factor)
 
 
@@ -84,9 +85,8 @@ def _direction(difference: np.ndarray) -> np.ndarray | None:
     return direction / max(float(np.linalg.norm(direction)), 1e-9)
 
 
-def _without_noise(ink: np.ndarray) -> np.ndarray | None:
-    """Ink in units of a typical stroke's; None if none stands out from the noise."""
-    noise = float(np.median(np.abs(np.diff(ink, axis=1)))) * 1.05  # of a difference of two, and a median of |x|
+def _without_noise(ink: np.ndarray, noise: float) -> np.ndarray | None:
+    """Ink in units of a typical stroke's; None if none stands out from the noise, of that standard deviation."""
     smooth = _blurred(ink)
     peak = float(smooth.max())
     if noise > 0.08 * peak:

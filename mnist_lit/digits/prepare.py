@@ -68,7 +68,8 @@ def digits_of(picture: Image.Image, nearby: bool = False) -> list[Digit]:
         if (side := max(right - left, bottom - top)) < TOO_SMALL:
             around = _scaled((left - side, top - side, right + side, bottom + side), scale)
             return digits_of(picture.crop(_within(around, picture)), nearby=True)
-    return [Digit(framed(one.ink), _scaled(one.box, scale)) for one in found]
+    drawn = ((framed(one.ink), _scaled(one.box, scale)) for one in found)
+    return [Digit(pixels, box) for pixels, box in drawn if pixels is not None]
 
 
 def _zoom(side: int) -> float:

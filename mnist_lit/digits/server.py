@@ -29,8 +29,8 @@ AT_ONCE = 2  # pictures in the works; the others wait, so that their memory is n
 MOST_DIGITS = 20  # of a picture, that are answered
 KINDS = ("image/png", "image/jpeg", "image/webp", "application/octet-stream")
 HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; connect-src 'self'; img-src 'self' blob: data:; "
-    "style-src 'unsafe-inline'; script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Content-Security-Policy": "default-src 'none'; connect-src 'self'; img-src 'self' blob: data:; base-uri 'none'; "
+    "style-src 'unsafe-inline'; script-src 'unsafe-inline'; form-action 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
