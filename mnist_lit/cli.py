@@ -8,12 +8,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mnist_lit.data import files
+from mnist_lit.digits import commands
 from mnist_lit.errors import UserError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 data_app = typer.Typer(no_args_is_help=True, help="MNIST's four files.")
 app.add_typer(data_app, name="data")
+app.command()(commands.predict)
+app.command()(commands.export)
+app.command()(commands.demo)
 
 Root = Annotated[Path, typer.Option(envvar="MNIST_LIT_DATA", help="Folder that holds MNIST/raw.")]
 Mirrors = Annotated[str | None, typer.Option(envvar="MNIST_LIT_MIRRORS", help="URLs, comma-separated.")]
@@ -22,15 +25,30 @@ Mirrors = Annotated[str | None, typer.Option(envvar="MNIST_LIT_MIRRORS", help="U
 @app.command()
 def evaluate(
     run: Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint in one.")],
+    pictures: Annotated[Path | None, typer.Option(help="A folder of your own, labelled by name or by folder.")] = None,
 ) -> None:
-    """The official test set again, with the run's best checkpoint."""
-    from mnist_lit.training.evaluate import evaluate_run
+    """The official test set again, with the run's best checkpoint; or pictures of your own."""
+    if pictures is not None:
+        from mnist_lit.digits.labelled import evaluate_pictures, told
+        from mnist_lit.digits.networks import open_network
+
+        typer.echo(told(evaluate_pictures(open_network(run), pictures), pictures))
+        return
+    from mnist_lit.digits.labelled import matrix
+    from mnist_lit.training.evaluate import evaluate_run, per_class
 
     outcome = evaluate_run(run)
     typer.echo(f"{outcome.checkpoint}")
     typer.echo(f"{outcome.data}: {outcome.samples:,} test images")
     typer.echo(f"test_acc   {outcome.test_acc:.2%}")
     typer.echo(f"test_loss  {outcome.test_loss:.4f}")
+    typer.echo(f"\n{per_class(outcome.confusion)}\n\n{matrix(outcome.confusion)}\n")
+    before, after = outcome.ece
+    temperature = f"temperature {outcome.temperature:.2f}, fitted on validation"
+    typer.echo(f"calibration error  {before:.4f}; {after:.4f} at {temperature}")
+    typer.echo(
+        f"latency            {outcome.milliseconds:.2f} ms for one image, {outcome.images_per_second:,.0f} a second"
+    )
 
 
 @app.command()
@@ -85,6 +103,8 @@ def compare(
 @data_app.command()
 def fetch(root: Root = Path("data"), mirrors: Mirrors = None) -> None:
     """Download what is missing or damaged, and verify all of it."""
+    from mnist_lit.data import files
+
     files.ensure_mnist(root, mirrors.split(",") if mirrors else None)
     typer.echo(f"{files.raw_folder(root)}: all four files are there and right")
 
@@ -92,6 +112,8 @@ def fetch(root: Root = Path("data"), mirrors: Mirrors = None) -> None:
 @data_app.command()
 def verify(root: Root = Path("data")) -> None:
     """Check the four files; exit code 1 if one cannot be trained on."""
+    from mnist_lit.data import files
+
     faults = files.faults(root)
     for file in files.FILES:
         typer.echo(f"{files.raw_folder(root) / file.name}: {faults.get(file.name, 'right')}")

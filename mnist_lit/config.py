@@ -44,6 +44,8 @@ class AugmentSection(Section):
     rotation: Annotated[float, Field(ge=0, le=180)]
     shift: Annotated[float, Field(ge=0, le=14)]
     scale: Fraction
+    stroke: Fraction = 0.0
+    noise: Fraction = 0.0
 
 
 class DataSection(Section):

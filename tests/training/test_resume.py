@@ -120,7 +120,7 @@ def chosen(model: str, optimizer: str, scheduler: str) -> list[str]:
     dropout = ["model=cnn", "~model.activation", "+model.width=24", "model._target_=benchmarks.dropout.Dropout"]
     models = {
         "dropout": dropout,
-        "augmented": ["data.augment={rotation: 10.0, shift: 2.0, scale: 0.1}"],
+        "augmented": ["data.augment={rotation: 10.0, shift: 2.0, scale: 0.1, stroke: 0.5, noise: 0.1}"],
         "convnet": ["model=convnet", "model.channels=[4,8]", "model.dropout=0.3"],
     }.get(model, [f"model={model}"])
     return [*models, f"optimizer={optimizer}", f"scheduler={scheduler}"]

@@ -1,0 +1,127 @@
+"""A picture → how much ink there is at each place, whatever the colours, the light and the paper."""
+
+import numpy as np
+from PIL import Image, ImageFilter
+
+LARGEST = 224  # pixels of the longer side that the work is done on
+DARKEST = 24.0  # brightness is taken as log(value + DARKEST): a shadow then takes as much off paper as off ink
+WINDOW = 0.4  # part of the picture's shorter side: what is wider than that in every direction is light, not ink
+FAINTEST = 0.06  # contrast below which there is nothing on the paper, in steps of log brightness
+NOISE_FACTOR = 8.0  # ink stands out from the noise by so many standard deviations
+CLEAN = 1.5  # grey levels between neighbours; cameras' pictures have more
+LOG = np.log(np.arange(256, dtype=np.float32) + np.float32(DARKEST))
+
+
+def ink_of(picture: Image.Image) -> tuple[np.ndarray, int] | None:
+    """RGB picture → ink [h, w] float32, 0 for paper and about 1 for a stroke, and how many of the picture's pixels
+    each of its own stands for along either axis; None if nothing is drawn there.
+
+    The colour of the paper is that of the border; ink is what differs from it in the direction in which the picture
+    differs most, so that dark on light, light on dark and red on green are the same.
+    """
+    pixels = np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
+    factor = -(-max(picture.size) // LARGEST)
+    colours = LOG[pixels if factor == 1 else _pooled(pixels, factor, np.mean)]
+    background = paper(colours)
+    direction = _direction(colours - background)
+    if direction is None:
+        return None
+    if factor > 1 and _clean(pixels):  # then the thinnest line keeps its full darkness
+        low, high = (_pooled(pixels, factor, extreme) for extreme in (np.min, np.max))
+        colours = LOG[np.where(direction[:, None, None] > 0, high, low)]
+    ink = np.tensordot(direction, colours - background, 1)
+    noise = float(np.median(np.abs(np.diff(ink, axis=1)))) * 1.05  # of a difference of two, and a median of |x|
+    ink = np.maximum(ink, 0)
+    strokes = _without_noise(ink - uneven_light(ink), noise)
+    return None if strokes is None else (strokes, factor)
+
+
+def paper(colours: np.ndarray) -> np.ndarray:
+    """The background's colour at each pixel, [3, h, w]: a surface of second order through the border and whatever is
+    like it, so that a gradient of light is no ink."""
+    _, height, width = colours.shape
+    rows, columns = (np.linspace(0, size - 1, 32).round().astype(int) for size in (height, width))
+    values = colours[:, rows[:, None], columns].reshape(3, -1).T.astype(np.float64)
+    grid = np.linspace(-1, 1, 32)
+    y, x = np.meshgrid(grid, grid, indexing="ij")
+    terms, border = _terms(x, y).reshape(6, -1).T, (np.maximum(np.abs(x), np.abs(y)) == 1).ravel()
+    residual = np.linalg.norm(values - np.median(values[border], axis=0), axis=1)
+    weights = border / (1 + (residual / 0.1) ** 2)
+    for _ in range(5):
+        solution = np.linalg.lstsq(terms * weights[:, None], values * weights[:, None], rcond=None)[0]
+        residual = np.linalg.norm(values - terms @ solution, axis=1)
+        scale = max(0.02, 2 * float(np.median(residual[border])))
+        weights = (0.1 + border) / (1 + (residual / scale) ** 2) ** 2
+    across, down = (np.linspace(-1, 1, size, dtype=np.float32) for size in (width, height))
+    surface = _terms(*np.broadcast_arrays(across[None, :], down[:, None]))
+    return np.tensordot(solution.T.astype(np.float32), surface, 1)
+
+
+def uneven_light(ink: np.ndarray) -> np.ndarray:
+    """What is left of the ink when all that is narrower than the window is taken away: shadows and stains."""
+    height, width = ink.shape
+    zoom = 48 / max(height, width)
+    size = (max(8, round(width * zoom)), max(8, round(height * zoom)))
+    coarse = Image.fromarray(np.clip(ink * 100, 0, 255).astype(np.uint8)).resize(size, Image.Resampling.BOX)
+    reach = round(WINDOW * min(size) / 2)
+    for _ in range(reach):
+        coarse = coarse.filter(ImageFilter.MinFilter(3))
+    if coarse.getextrema() == (0, 0):
+        return np.zeros((1, 1), np.float32)
+    for _ in range(reach + 1):  # one more, for the edge that the small picture has blurred
+        coarse = coarse.filter(ImageFilter.MaxFilter(3))
+    return np.asarray(coarse.resize((width, height), Image.Resampling.BILINEAR), np.float32) / 100
+
+
+def _direction(difference: np.ndarray) -> np.ndarray | None:
+    """The unit vector [3] from the paper's colour to the ink's; None if all is paper."""
+    strength = np.sqrt((difference**2).sum(0))
+    strength -= uneven_light(strength)
+    peak = float(_blurred(strength).max())
+    if peak < FAINTEST:
+        return None
+    strongest = np.where(strength > 0.6 * peak, strength, 0)
+    direction = (difference * strongest).sum((1, 2))
+    return direction / max(float(np.linalg.norm(direction)), 1e-9)
+
+
+def _without_noise(ink: np.ndarray, noise: float) -> np.ndarray | None:
+    """Ink in units of a typical stroke's; None if none stands out from the noise, of that standard deviation."""
+    smooth = _blurred(ink)
+    peak = float(smooth.max())
+    if noise > 0.08 * peak:
+        ink, noise = smooth, noise / 3
+    if peak < max(FAINTEST, NOISE_FACTOR * noise):
+        return None
+    typical = float(np.percentile(ink[ink > 0.5 * peak], 60))
+    return np.clip((ink - noise) / (typical - noise), 0, 1.5).astype(np.float32)
+
+
+def _pooled(pixels: np.ndarray, factor: int, of: object) -> np.ndarray:
+    """[3, h, w] uint8 → one value for each `factor` × `factor` pixels: their mean, least or greatest."""
+    height, width = (size // factor * factor for size in pixels.shape[1:])
+    pixels = pixels[:, :height, :width]
+    if of is np.mean:
+        rows = pixels.reshape(3, height // factor, factor, width).sum(2, dtype=np.uint16)
+        return (sum(rows[:, :, k::factor] for k in range(factor)) // factor**2).astype(np.uint8)
+    pick = np.minimum if of is np.min else np.maximum
+    rows = pick.reduce(pixels.reshape(3, height // factor, factor, width), axis=2)
+    return pick.reduce([rows[:, :, k::factor] for k in range(factor)])
+
+
+def _clean(pixels: np.ndarray) -> bool:
+    """Whether this was drawn on a screen, and not seen by a camera."""
+    sample = pixels[1, ::4].astype(np.int16)
+    return float(np.median(np.abs(np.diff(sample, axis=1)))) < CLEAN
+
+
+def _terms(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y])
+
+
+def _blurred(values: np.ndarray) -> np.ndarray:
+    """Each pixel's mean with its eight neighbours."""
+    for _ in range(2):
+        padded = np.pad(values, ((1, 1), (0, 0)), mode="edge")
+        values = ((padded[:-2] + padded[1:-1] + padded[2:]) / 3).T
+    return values
