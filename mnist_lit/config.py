@@ -3,7 +3,7 @@
 Holds no defaults: those are in `conf/`, one commented line each.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -32,6 +32,8 @@ class Section(BaseModel):
         """The fields but for `name`, as keyword arguments."""
         return self.model_dump(exclude={"name"})
 
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 # ---- data ----------------------------------------------------------------------------------------------------------
 
@@ -293,16 +295,34 @@ class TrainConfig(Section):
         return self
 
 
+class SweepSection(Section):
+    resume: str | None
+
+
 def parse_config(values: Any) -> TrainConfig:
     """Check a composed, resolved config.
 
     Raises:
         UserError: naming every option that is wrong, its value and what is legal.
     """
+    return _parse(TrainConfig, values)
+
+
+def parse_sweep(values: Any) -> SweepSection:
+    """Check the section `sweep` of a composed, resolved config.
+
+    Raises:
+        UserError: as `parse_config`.
+    """
+    return _parse(SweepSection, values, "sweep")
+
+
+def _parse(section: type[AnySection], values: Any, *path: str) -> AnySection:
     try:
-        return TrainConfig.model_validate(values)
+        return section.model_validate(values)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(problem) for problem in error.errors())) from None
+        problems = [problem | {"loc": (*path, *problem["loc"])} for problem in error.errors()]
+        raise UserError("\n".join(map(_explain, problems))) from None
 
 
 def flat_options(config: TrainConfig) -> dict[str, Any]:

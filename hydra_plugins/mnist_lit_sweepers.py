@@ -1,0 +1,25 @@
+"""Hydra finds sweepers in this package alone: the door is here, the rooms are in mnist_lit/sweeps/."""
+
+from typing import Any
+
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class Grid(Sweeper):
+    """Every combination of the choices given: `-m model=cnn,mlp_500 'seed=range(0,5)'`."""
+
+    def __init__(self, params: dict[str, Any]) -> None:
+        self.params = params
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context = hydra_context
+        self.config = config
+
+    def sweep(self, arguments: list[str]) -> None:
+        from mnist_lit.sweeps.grid import run_grid
+
+        run_grid(
+            self.config, self.hydra_context, [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        )
