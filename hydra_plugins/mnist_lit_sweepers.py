@@ -10,6 +10,9 @@ from omegaconf import DictConfig
 class Grid(Sweeper):
     """Every combination of the choices given: `-m model=cnn,mlp_500 'seed=range(0,5)'`."""
 
+    hydra_context: HydraContext
+    config: DictConfig
+
     def __init__(self, params: dict[str, Any]) -> None:
         self.params = params
 

@@ -41,9 +41,8 @@ class Watch:
         for job in tuple(self.waiting):
             if result := finished(self.folder / job.folder):
                 self.waiting.remove(job)
-                say(
-                    f"{self.of - len(self.waiting):{len(str(self.of))}}/{self.of}  {line(job.label or job.folder, result)}"
-                )
+                number = f"{self.of - len(self.waiting):{len(str(self.of))}}/{self.of}"
+                say(f"{number}  {line(job.label or job.folder, result)}")
 
 
 def line(label: str, result: dict[str, Any]) -> str:
