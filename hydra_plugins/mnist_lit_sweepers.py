@@ -23,6 +23,16 @@ class Grid(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         from mnist_lit.sweeps.grid import run_grid
 
-        run_grid(
-            self.config, self.hydra_context, [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        )
+        run_grid(self.config, self.hydra_context, self.given(arguments))
+
+    def given(self, arguments: list[str]) -> list[str]:
+        return [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+
+
+class Search(Grid):
+    """The best of a space: `-m hydra/sweeper=optuna 'optimizer.lr=tag(log,interval(1e-4,1e-1))'`."""
+
+    def sweep(self, arguments: list[str]) -> None:
+        from mnist_lit.sweeps.search import run_search
+
+        run_search(self.config, self.hydra_context, self.given(arguments))

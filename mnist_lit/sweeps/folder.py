@@ -17,19 +17,19 @@ from mnist_lit.training.preflight import chosen_by_user, claim_folder
 RECORD = "sweep.yaml"
 
 
-def open_folder(config: DictConfig, sweep: SweepSection, jobs: Sequence[Job]) -> Path:
-    """The folder that the jobs shall write into, made or found; Hydra's config is told.
+def open_folder(config: DictConfig, sweep: SweepSection, kind: str, jobs: Sequence[Job] = ()) -> Path:
+    """The folder that the runs shall go into, made or found; Hydra's config is told. `kind` is grid or search.
 
     Raises:
         UserError: if it cannot be written, or holds another sweep.
     """
-    record = {"jobs": [_identity(job.overrides) for job in jobs]}
+    record = {kind: [_identity(job.overrides) for job in jobs]}
     if sweep.resume is None:
         folder = Path(claim_folder(config.hydra.sweep.dir, chosen_by_user(config, "hydra.sweep.dir")))
         write_text(folder / RECORD, yaml.safe_dump(record, allow_unicode=True))
     else:
         folder = Path(sweep.resume)
-        _check_same(folder, record["jobs"])
+        _check_same(folder, kind, record[kind])
     with read_write(config.hydra.sweep):
         config.hydra.sweep.dir = str(folder)
     return folder
@@ -44,12 +44,12 @@ def command(config: DictConfig, folder: Path) -> str:
     return shlex.join(["python", "train.py", "-m", *given, *launcher, f"sweep.resume={folder}"])
 
 
-def _check_same(folder: Path, now: list[list[str]]) -> None:
+def _check_same(folder: Path, kind: str, now: list[list[str]]) -> None:
     try:
-        before: Any = yaml.safe_load((folder / RECORD).read_text())["jobs"]
+        before: Any = yaml.safe_load((folder / RECORD).read_text())[kind]
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it does not say which jobs it has"
-        raise UserError(f"sweep.resume={folder}: is not the folder of a grid ({RECORD}: {reason})") from error
+        reason = error.strerror if isinstance(error, OSError) else "it does not say so"
+        raise UserError(f"sweep.resume={folder}: is not the folder of a {kind} ({RECORD}: {reason})") from error
     if before != now:
         then_only = [text for text in _flat(before) if text not in _flat(now)]
         now_only = [text for text in _flat(now) if text not in _flat(before)]

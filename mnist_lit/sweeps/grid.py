@@ -10,6 +10,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from mnist_lit.config import parse_sweep
+from mnist_lit.errors import UserError
 from mnist_lit.signals import RunInterrupted
 from mnist_lit.sweeps.ending import tell_ending
 from mnist_lit.sweeps.folder import command, open_folder
@@ -25,8 +26,10 @@ def run_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str]
     """Ends the program with 1 if any job has failed."""
     with error_ends_program():
         sweep = parse_sweep(OmegaConf.to_container(config.sweep, resolve=True))
+        if search_only := [text for text in arguments if text.startswith("sweep.") and "resume=" not in text]:
+            raise UserError(f"{search_only[0]}: is an option of a search; add hydra/sweeper=optuna")
         jobs = plan_grid(config, context, [text for text in arguments if not text.startswith("sweep.")])
-        folder = open_folder(config, sweep, jobs)
+        folder = open_folder(config, sweep, "grid", jobs)
     todo = [job for job in jobs if not completed(folder / job.folder)]
     say(f"sweep   {folder}: {len(jobs)} jobs" + (f", {len(jobs) - len(todo)} of them done" if sweep.resume else ""))
     try:

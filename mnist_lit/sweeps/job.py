@@ -42,7 +42,7 @@ def leave_terminal(draws_bar: bool) -> None:
     root = logging.getLogger()
     root.handlers = [handler for handler in root.handlers if not isinstance(handler, ConsoleHandler)]
     if not draws_bar:
-        rich.reconfigure(quiet=True)
+        rich.reconfigure(force_terminal=False)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The jobs of a grid, each composed and checked before the first one starts. Imports no torch."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 
@@ -41,11 +41,15 @@ def plan_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str
     if objections:
         raise UserError("\n".join(objections))
     ready = [
-        job if overrides == job.overrides else checked(config, context, replace(job, overrides=overrides))[0]
-        for (job, _), overrides in zip(jobs, overrides_at_hand(jobs), strict=True)
+        job if reason is None else checked(config, context, on_digits(job, reason))[0]
+        for (job, _), reason in zip(jobs, missing(run for _, run in jobs), strict=True)
     ]
     check_folders(ready)
     return ready
+
+
+def on_digits(job: Job, reason: str) -> Job:
+    return replace(job, overrides=tuple(overrides_for_digits(job.overrides, reason)))
 
 
 def combinations(context: HydraContext, arguments: Sequence[str]) -> list[Job]:
@@ -78,19 +82,19 @@ def checked(config: DictConfig, context: HydraContext, job: Job) -> tuple[Job, T
     return replace(job, folder=str(composed.hydra.sweep.subdir)), checked_config(composed)
 
 
-def overrides_at_hand(jobs: Sequence[tuple[Job, TrainConfig]]) -> Iterator[tuple[str, ...]]:
-    """Of each job the overrides that it can be run with here: with the digits for MNIST where that cannot be had."""
+def missing(configs: Iterable[TrainConfig]) -> Iterator[str | None]:
+    """Of each why the digits have to stand in for its MNIST, None if they need not; asked for once, not once a job.
+
+    Raises:
+        UserError: if something is not on this machine without which it cannot be run.
+    """
     reasons: dict[str, str | None] = {}
-    for job, config in jobs:
+    for config in configs:
         check_surroundings(config)
-        overrides = job.overrides
-        if isinstance(config.data, MNISTData):
-            place = repr((config.data.root, config.data.mirrors))  # asked for once, not once a job
-            if place not in reasons:
-                reasons[place] = missing_data(config)
-            if reason := reasons[place]:
-                overrides = tuple(overrides_for_digits(overrides, reason))
-        yield overrides
+        place = repr((config.data.root, config.data.mirrors)) if isinstance(config.data, MNISTData) else ""
+        if place not in reasons:
+            reasons[place] = missing_data(config)
+        yield reasons[place]
 
 
 def check_folders(jobs: Sequence[Job]) -> None:

@@ -28,7 +28,7 @@ def alive(folder: Path) -> bool:
 
 
 def record_failure(folder: Path, error: str) -> None:
-    if recorded(folder).get("status") != "failed":
+    if not finished(folder):
         folder.mkdir(parents=True, exist_ok=True)
         _record(folder, status="failed", error=error.removeprefix("error: "))
 

@@ -1,5 +1,6 @@
 """What happens before Hydra makes a run's folder: check the config, get the data, claim the folder. No torch here."""
 
+import importlib.util
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from mnist_lit.training.loggers import check_extras
 from mnist_lit.training.resume import NothingToDo, hold, resumed_config
 
 TRACES_OF_A_RUN = ("result.json", "config.yaml", "checkpoints", "metrics.csv", "sweep.yaml")
-SWEEPERS = ("grid",)
+SWEEPERS = ("grid", "optuna")
 
 
 class Preflight(Callback):
@@ -54,6 +55,8 @@ class Preflight(Callback):
             sweeper = config.hydra.runtime.choices["hydra/sweeper"]
             if sweeper not in SWEEPERS:
                 raise UserError(f"hydra/sweeper={sweeper}: should be one of {', '.join(SWEEPERS)}")
+            if sweeper == "optuna" and importlib.util.find_spec("optuna") is None:
+                raise UserError("hydra/sweeper=optuna: optuna is not installed; pip install -e '.[optuna]'")
 
 
 def checked_config(config: DictConfig) -> TrainConfig:
