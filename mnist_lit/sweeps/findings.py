@@ -28,9 +28,11 @@ def tell_findings(study: optuna.Study, sweep: SweepSection, space: Space, folder
     """Whether any trial has come to its end."""
     trials, weights = counted(study), importances(study, sweep.objectives)
     keep(folder, study, trials, sweep.objectives, weights)
-    states = [trial.state.name.lower() for trial in trials]
+    states = [trial.state.name.lower().replace("fail", "failed") for trial in trials]
     say(f"{len(trials)} trials: {', '.join(f'{states.count(state)} {state}' for state in dict.fromkeys(states))}")
     if winners := best(study):
+        if len(sweep.objectives) > 1:
+            say("The best compromises; none of them is beaten in everything:")
         rich.get_console().print(table(study, trials, winners, sweep.objectives, list(space.axes)))
         for objective, shares in weights.items():
             listed = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
@@ -52,12 +54,10 @@ def table(
     keys: list[str],
 ) -> Table:
     """The best trials; of several objectives, those that none beats in all."""
-    several = len(objectives) > 1
-    title = "The best compromises: none is beaten in everything" if several else "The best trials"
     upwards = study.directions[0] == StudyDirection.MAXIMIZE
-    complete = winners if several else [trial for trial in trials if trial.state == TrialState.COMPLETE]
+    complete = winners if len(objectives) > 1 else [trial for trial in trials if trial.state == TrialState.COMPLETE]
     ranked = sorted(complete, key=lambda trial: trial.values[0], reverse=upwards)
-    rows = Table("trial", *keys, *objectives, title=title)
+    rows = Table("trial", *keys, *objectives)
     for trial in ranked[:MOST]:
         params = [shown(trial.params[key]) for key in keys]
         rows.add_row(str(trial.number), *params, *(f"{value:.4g}" for value in trial.values))

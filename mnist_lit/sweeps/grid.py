@@ -17,7 +17,7 @@ from mnist_lit.sweeps.folder import command, open_folder
 from mnist_lit.sweeps.job import run_sweep_job
 from mnist_lit.sweeps.plan import Job, plan_grid
 from mnist_lit.sweeps.state import alive, finished, record_failure, reopen
-from mnist_lit.sweeps.watch import Watch, say
+from mnist_lit.sweeps.watch import Watch, say, warn_of_digits
 from mnist_lit.training.preflight import error_ends_program, quoted
 from mnist_lit.training.resume import recorded
 
@@ -30,6 +30,7 @@ def run_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str]
             raise UserError(f"{search_only[0]}: is an option of a search; add hydra/sweeper=optuna")
         jobs = plan_grid(config, context, [text for text in arguments if not text.startswith("sweep.")])
         folder = open_folder(config, sweep, "grid", jobs)
+    warn_of_digits(sorted({text for job in jobs for text in job.overrides}))
     todo = [job for job in jobs if not completed(folder / job.folder)]
     say(f"sweep   {folder}: {len(jobs)} jobs" + (f", {len(jobs) - len(todo)} of them done" if sweep.resume else ""))
     try:

@@ -6,10 +6,8 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import optuna
-from hydra.core.singleton import Singleton
 from hydra.core.utils import env_override, setup_globals
 from hydra.errors import HydraException
 from hydra.types import HydraContext
@@ -26,7 +24,7 @@ from mnist_lit.sweeps.plan import Job, checked, missing
 from mnist_lit.sweeps.space import Space, space_of
 from mnist_lit.sweeps.study import is_local, open_study, retry_lost, to_do
 from mnist_lit.sweeps.trial import Objective, TrialFailed
-from mnist_lit.sweeps.watch import say
+from mnist_lit.sweeps.watch import say, warn_of_digits
 from mnist_lit.training.preflight import error_ends_program, overrides_for_digits
 
 GRACE = 30  # seconds that workers have to write their checkpoints and stop
@@ -43,6 +41,7 @@ def run_search(config: DictConfig, context: HydraContext, arguments: Sequence[st
         folder = open_folder(config, sweep, "search")
         study = open_study(sweep, space, folder)
         retry_lost(study, is_local(sweep))
+    warn_of_digits(space.fixed)
     begun = total - to_do(study, total)
     say(f"search  {folder}: {total} trials" + (f", {begun} of them done" if begun else ""))
     try:
@@ -118,10 +117,7 @@ def side_by_side(objective: Objective, workers: int) -> bool:
     spawn = multiprocessing.get_context("spawn")
     share = {"OMP_NUM_THREADS": str(max(1, cpu_count() // workers))} | os.environ
     with env_override({"OMP_NUM_THREADS": share["OMP_NUM_THREADS"]}):  # torch reads it once, when it is imported
-        processes = [
-            spawn.Process(target=work_beside_others, args=(objective, worker, Singleton.get_state()))
-            for worker in range(workers)
-        ]
+        processes = [spawn.Process(target=work_beside_others, args=(objective, worker)) for worker in range(workers)]
         for process in processes:
             process.start()
     try:
@@ -136,8 +132,7 @@ def side_by_side(objective: Objective, workers: int) -> bool:
     return all(process.exitcode == 0 for process in processes)
 
 
-def work_beside_others(objective: Objective, worker: int, singletons: dict[Any, Any]) -> None:
+def work_beside_others(objective: Objective, worker: int) -> None:
     on_signals(stop)
     setup_globals()
-    Singleton.set_state(singletons)
     work(objective, worker)

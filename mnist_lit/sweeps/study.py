@@ -42,7 +42,7 @@ def open_study(sweep: SweepSection, space: Space, folder: Path, worker: int = 0)
     """
     name = sweep.study or folder.name
     storage = open_storage(sweep, folder)
-    description = space.described() | {"objectives": sweep.objectives}
+    description = space.described() | {"objectives": sweep.objectives, "all of it": [str(sweep.sampler == "grid")]}
     directions = [DIRECTIONS[objective] for objective in sweep.objectives]
     try:
         study = optuna.create_study(study_name=name, storage=storage, directions=directions)
@@ -109,7 +109,7 @@ def check_same(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
         then, given = before["axes"].get(key), now["axes"].get(key)
         if then != given:
             objections.append(f"{key}: the study has {then or 'nothing'}, given is {given or 'nothing'}")
-    for what in ("fixed", "objectives"):
+    for what in ("fixed", "objectives", "all of it"):
         if before[what] != now[what]:
             objections.append(f"{what}: the study has {' '.join(before[what])}, given is {' '.join(now[what])}")
     if objections:
@@ -118,7 +118,7 @@ def check_same(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:
     """The trials that count, by number: without those that were lost and tried again, and those begun in excess."""
-    trials = study.get_trials(deepcopy=False)
+    trials = sorted(study.get_trials(deepcopy=False), key=lambda trial: trial.number)
     lost = {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
     return [trial for trial in trials if trial.number not in lost and "in_excess" not in trial.user_attrs]
 
@@ -145,9 +145,10 @@ def slot(trial: optuna.Trial) -> int:
 def retry_lost(study: optuna.Study, local: bool) -> None:
     """Queue again, once, each trial that was running in a process of this machine that is no more. Nobody of this sweep
     is at work when it is called. Those of other machines are found out by their silence."""
-    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+    optuna.storages.fail_stale_trials(study)
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
         folder, host = trial.user_attrs.get("folder"), trial.user_attrs.get("host")
-        if local if folder is None else host == HERE and not alive(Path(folder)):
+        if local if folder is None else (local or host == HERE) and not alive(Path(folder)):
             with suppress(UpdateFinishedTrialError, ValueError):
                 study.tell(trial.number, state=TrialState.FAIL)
                 try_again(study, trial)

@@ -45,6 +45,12 @@ class Watch:
                 say(f"{number}  {line(job.label or job.folder, result)}")
 
 
+def warn_of_digits(overrides: Sequence[str]) -> None:
+    for text in overrides:
+        if text.startswith("data.fallback_reason="):
+            say(f"NOT MNIST, training on scikit-learn's 1,797 small digits instead: {text.partition('=')[2]}")
+
+
 def line(label: str, result: dict[str, Any]) -> str:
     if result["status"] == "completed":
         return f"{label}  val_acc {result['val_acc']:.2%}  {result['fit_seconds']:.1f} s"
