@@ -68,8 +68,9 @@ def report(
         raise UserError(f"there are no runs below {folder}")
     if html:
         from mnist_lit.reports.page import page
+        from mnist_lit.reports.search import find_searches
 
-        html.write_text(page(board))
+        html.write_text(page(board, find_searches(folder)))
         typer.echo(f"{html}: {len(board.rows)} configurations", err=True)
     if markdown:
         typer.echo(render.markdown(board))

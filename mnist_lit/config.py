@@ -3,7 +3,7 @@
 Holds no defaults: those are in `conf/`, one commented line each.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -32,6 +32,8 @@ class Section(BaseModel):
         """The fields but for `name`, as keyword arguments."""
         return self.model_dump(exclude={"name"})
 
+
+AnySection = TypeVar("AnySection", bound=Section)
 
 # ---- data ----------------------------------------------------------------------------------------------------------
 
@@ -295,16 +297,52 @@ class TrainConfig(Section):
         return self
 
 
+class SweepSection(Section):
+    resume: str | None
+    trials: PositiveInt
+    objectives: Annotated[list[Literal["val_acc", "val_loss", "fit_seconds", "params"]], Field(min_length=1)]
+    sampler: Literal["tpe", "cmaes", "random", "grid"]
+    pruner: Literal["none", "median", "halving"]
+    workers: PositiveInt
+    storage: str | None
+    study: str | None
+
+    @model_validator(mode="after")
+    def _pruner_has_a_curve(self) -> "SweepSection":
+        if self.pruner != "none" and self.objectives not in (["val_acc"], ["val_loss"]):
+            raise ValueError(
+                f"sweep.pruner={self.pruner}: prunes by the curve of val_acc or val_loss, so it needs one of them as "
+                f"the only objective; given: sweep.objectives=[{','.join(self.objectives)}]"
+            )
+        if self.sampler == "cmaes" and len(self.objectives) > 1:
+            raise ValueError("sweep.sampler=cmaes: has one objective; for several take tpe or random")
+        return self
+
+
 def parse_config(values: Any) -> TrainConfig:
     """Check a composed, resolved config.
 
     Raises:
         UserError: naming every option that is wrong, its value and what is legal.
     """
+    return _parse(TrainConfig, values)
+
+
+def parse_sweep(values: Any) -> SweepSection:
+    """Check the section `sweep` of a composed, resolved config.
+
+    Raises:
+        UserError: as `parse_config`.
+    """
+    return _parse(SweepSection, values, "sweep")
+
+
+def _parse(section: type[AnySection], values: Any, *path: str) -> AnySection:
     try:
-        return TrainConfig.model_validate(values)
+        return section.model_validate(values)
     except ValidationError as error:
-        raise UserError("\n".join(_explain(problem) for problem in error.errors())) from None
+        problems = [problem | {"loc": (*path, *problem["loc"])} for problem in error.errors()]
+        raise UserError("\n".join(map(_explain, problems))) from None
 
 
 def flat_options(config: TrainConfig) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def enter(main: Callable[[], object]) -> None:
         main()
     except CompactHydraException as error:
         cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
-        sys.exit(f"{error}{cause}")
+        sys.exit(f"{error}{cause}{_extra(str(error))}")
     except Exception as error:
         if TRACEBACKS_WANTED:
             raise
@@ -36,6 +36,12 @@ def enter(main: Callable[[], object]) -> None:
             traceback.print_exception(type(error), error, own_part)
             sys.exit(1)
         sys.exit(f"error: {error}\ngiven: {' '.join(sys.argv[1:])}")
+
+
+def _extra(message: str) -> str:
+    """What to install, where Hydra does not find a launcher that only a plugin has."""
+    missing = re.search(r"Could not find 'hydra/launcher/(joblib|ray|submitit)", message)
+    return f"\nNot installed: pip install -e '.[{missing[1]}]'" if missing else ""
 
 
 def _from_job_on(trace: TracebackType | None) -> TracebackType | None:

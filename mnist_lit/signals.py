@@ -52,5 +52,18 @@ def cleaning_up() -> Iterator[None]:
         on_signals(stop_dead)
 
 
+@contextmanager
+def importing() -> Iterator[None]:
+    """Within it `stop_dead` takes the place of `stop`, for the sake of C++ libraries."""
+    if stop not in (signal.getsignal(signum) for signum in STOPPING):
+        yield
+        return
+    on_signals(stop_dead)
+    try:
+        yield
+    finally:
+        on_signals(stop)
+
+
 def _say(signum: int) -> None:
     os.write(2, f"stopped by {signal.Signals(signum).name}\n".encode())

@@ -16,6 +16,7 @@ from mnist_lit.plots import confusion_matrix, draw_confusion
 from mnist_lit.reports.leaderboard import Leaderboard, Row
 from mnist_lit.reports.render import RANKING, cells, footnotes, headings, shown
 from mnist_lit.reports.runs import Run, UnreadableRun
+from mnist_lit.reports.search import history_plot, importance_plot
 
 MOST_CURVES = 10  # rows; more lines than that cannot be told apart
 MOST_MATRICES = 6
@@ -23,7 +24,7 @@ matplotlib.rcParams |= {"svg.fonttype": "none", "font.family": "sans-serif", "ax
 matplotlib.rcParams |= {"axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.25}
 
 
-def page(board: Leaderboard) -> str:
+def page(board: Leaderboard, searches: Sequence[dict[str, Any]] = ()) -> str:
     templates = Environment(loader=PackageLoader("mnist_lit.reports"), autoescape=True)
     return templates.get_template("page.html").render(
         made=datetime.now().strftime("%Y-%m-%d %H:%M"),
@@ -34,7 +35,17 @@ def page(board: Leaderboard) -> str:
         curves=curves_plot(board.rows[:MOST_CURVES], board) if board.rows else None,
         matrices=confusion_plot(board.rows[:MOST_MATRICES], board) if board.rows else None,
         footnotes=footnotes(board),
+        searches=[search_plots(search) for search in searches],
     )
+
+
+def search_plots(search: dict[str, Any]) -> dict[str, Any]:
+    importance = importance_plot(search)
+    return {
+        "name": search["name"],
+        "history": _svg(history_plot(search)),
+        "importance": None if importance is None else _svg(importance),
+    }
 
 
 def label(row: Row, board: Leaderboard) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-FAILED = ("failed", "interrupted", "running")
+UNFINISHED = ("failed", "interrupted", "running", "pruned")
 MEASURED = ("test_acc", "test_loss", "val_acc", "params", "fit_seconds", "train_samples_per_second", "seed")
 
 
@@ -77,7 +77,7 @@ def read_run(folder: Path) -> Run:
     result = _mapping(folder / "result.json", json.loads)
     config = _mapping(folder / "config.yaml", _load_yaml)
     status = result.get("status")
-    if status not in ("completed", *FAILED):
+    if status not in ("completed", *UNFINISHED):
         raise UnreadableRun(f"{folder / 'result.json'}: status is {status!r}, so this is not a run's result")
     if status == "completed":
         wrong = [name for name in MEASURED if not isinstance(result.get(name), int | float)]

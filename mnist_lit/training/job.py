@@ -3,10 +3,13 @@
 import errno
 import logging
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import CompactHydraException
+from lightning.pytorch import Callback
 from omegaconf import DictConfig
 
 from mnist_lit.errors import UserError
@@ -21,7 +24,12 @@ BROKEN_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCE
 
 
 def run_job(cfg: DictConfig) -> float:
-    """Runs one job and returns its validation accuracy, for whoever searches.
+    """Runs one job; returns its validation accuracy."""
+    return float(run_in(Path(HydraConfig.get().runtime.output_dir), cfg, resume=cfg.resume is not None)["val_acc"])
+
+
+def run_in(folder: Path, cfg: DictConfig, *, resume: bool, watchers: Sequence[Callback] = ()) -> dict[str, Any]:
+    """What the result.json of a job's run holds. `watchers` see its training, if that is in one process.
 
     Hydra prints a CompactHydraException's message without a traceback and exits with 1.
     """
@@ -31,12 +39,12 @@ def run_job(cfg: DictConfig) -> float:
         "choices": {group: name for group, name in hydra.runtime.choices.items() if not group.startswith("hydra/")},
     }
     logging.raiseExceptions = False  # a disk too full for train.log shall not print a traceback a line
-    folder = Path(hydra.runtime.output_dir)
     try:
         config = checked_config(cfg)
-        begin = train_in_ranks if config.trainer.devices > 1 else train
         with cleaning_up():
-            result = begin(config, folder, origin, resume=cfg.resume is not None)
+            if config.trainer.devices > 1:
+                return train_in_ranks(config, folder, origin, resume=resume)
+            return train(config, folder, origin, resume=resume, watchers=watchers)
     except UserError as error:
         raise CompactHydraException(f"error: {error}") from error
     except LossNotFinite as error:
@@ -50,4 +58,3 @@ def run_job(cfg: DictConfig) -> float:
             f"error: {error.filename or folder} cannot be written: {error.strerror}. The last checkpoint is untouched. "
             f"Make room, then go on with: {resume_command(folder)}"
         ) from error
-    return float(result["val_acc"])

@@ -1,8 +1,9 @@
 """What happens before Hydra makes a run's folder: check the config, get the data, claim the folder. No torch here."""
 
+import importlib.util
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
@@ -23,42 +24,39 @@ from mnist_lit.signals import cleaning_up
 from mnist_lit.training.loggers import check_extras
 from mnist_lit.training.resume import NothingToDo, hold, resumed_config
 
-TRACES_OF_A_RUN = ("result.json", "config.yaml", "checkpoints", "metrics.csv")
+TRACES_OF_A_RUN = ("result.json", "config.yaml", "checkpoints", "metrics.csv", "sweep.yaml")
+SWEEPERS = ("grid", "optuna")
 
 
 class Preflight(Callback):
     """A Hydra callback; whatever it objects to ends the program before anything has been written."""
 
     def on_run_start(self, config: DictConfig, config_name: str | None = None, **kwargs: Any) -> None:
-        with _error_ends_program():
+        with error_ends_program():
+            if given := [text for text in config.hydra.overrides.task if text.startswith("sweep.")]:
+                raise UserError(f"{given[0]}: is an option of many runs; add -m")
             if config.get("resume") is not None:
                 self.lock = prepare_resumption(config)  # held until the process ends
                 return
             checked = checked_config(config)
             check_surroundings(checked)
             _ = config.hydra.run.dir  # cannot it be resolved, that is said before anything is downloaded
-            if fallback := fallback_data(checked, config, config_name, RunMode.RUN):
+            if reason := missing_data(checked):
                 with read_write(config), open_dict(config):
-                    config.data = fallback
+                    config.data = digits_instead(checked, config, config_name, reason)
             with read_write(config.hydra.run):
-                config.hydra.run.dir = claim_folder(config.hydra.run.dir, _chosen_by_user(config, "hydra.run.dir"))
+                config.hydra.run.dir = claim_folder(config.hydra.run.dir, chosen_by_user(config, "hydra.run.dir"))
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **kwargs: Any) -> None:
-        with _error_ends_program():
+        """The jobs are checked by the sweeper, which alone knows them."""
+        with error_ends_program():
             if config.get("resume") is not None:
                 raise UserError(f"resume={config.resume}: goes on with one run; leave out -m")
-            checked = checked_config(config)
-            check_surroundings(checked)
-            if fallback := fallback_data(checked, config, config_name, RunMode.MULTIRUN):
-                with read_write(config.hydra.overrides):
-                    config.hydra.overrides.task = [
-                        *_overrides_for_digits(config),
-                        f"data.fallback_reason={_quoted(fallback.fallback_reason)}",
-                    ]
-            with read_write(config.hydra.sweep):
-                config.hydra.sweep.dir = claim_folder(
-                    config.hydra.sweep.dir, _chosen_by_user(config, "hydra.sweep.dir")
-                )
+            sweeper = config.hydra.runtime.choices["hydra/sweeper"]
+            if sweeper not in SWEEPERS:
+                raise UserError(f"hydra/sweeper={sweeper}: should be one of {', '.join(SWEEPERS)}")
+            if sweeper == "optuna" and importlib.util.find_spec("optuna") is None:
+                raise UserError("hydra/sweeper=optuna: optuna is not installed; pip install -e '.[optuna]'")
 
 
 def checked_config(config: DictConfig) -> TrainConfig:
@@ -78,7 +76,7 @@ def prepare_resumption(config: DictConfig) -> AbstractContextManager[object]:
         NothingToDo: if the run is complete.
     """
     folder = Path(str(config.resume))
-    if _chosen_by_user(config, "hydra.run.dir"):
+    if chosen_by_user(config, "hydra.run.dir"):
         raise UserError(f"resume={folder}: a resumed run stays in its folder; leave out hydra.run.dir")
     checked = resumed_config(folder, list(config.hydra.overrides.task), _values(config))
     lock = hold(folder)
@@ -106,30 +104,34 @@ def check_surroundings(config: TrainConfig) -> None:
         network_class(config.model.target, config.model.options())
 
 
-def fallback_data(
-    checked: TrainConfig, config: DictConfig, config_name: str | None, mode: RunMode
-) -> DictConfig | None:
-    """Get MNIST, if that is what was asked for; the config of the data to take instead if it cannot be had."""
-    if not isinstance(checked.data, MNISTData):
-        return None
-    try:
-        _get_mnist(checked.data)
-    except MNISTUnavailable as unavailable:
-        if checked.data.fallback is None:
-            raise
-        loader = GlobalHydra.instance().config_loader()
-        digits = loader.load_configuration(config_name, _overrides_for_digits(config), mode).data
-        with open_dict(digits):
-            digits.fallback_reason = str(unavailable)
+def missing_data(checked: TrainConfig) -> str | None:
+    """Get MNIST, if that is what was asked for; why the digits have to stand in for it, None if they need not.
+
+    Raises:
+        MNISTUnavailable: if they may not.
+    """
+    if isinstance(checked.data, MNISTData):
         try:
-            parse_config(checked.model_dump(by_alias=True) | {"data": OmegaConf.to_container(digits, resolve=True)})
-        except UserError as error:
-            raise UserError(f"{unavailable}\nThe run would take data=digits instead, but {error}") from error
-        return digits
+            _get_mnist(checked.data)
+        except MNISTUnavailable as unavailable:
+            if checked.data.fallback is None:
+                raise
+            return str(unavailable)
     return None
 
 
-def claim_folder(wanted: str, chosen_by_user: bool) -> str:
+def digits_instead(checked: TrainConfig, config: DictConfig, config_name: str | None, reason: str) -> DictConfig:
+    loader = GlobalHydra.instance().config_loader()
+    overrides = overrides_for_digits(config.hydra.overrides.task, reason)
+    digits = loader.load_configuration(config_name, overrides, RunMode.RUN).data
+    try:
+        parse_config(checked.model_dump(by_alias=True) | {"data": OmegaConf.to_container(digits, resolve=True)})
+    except UserError as error:
+        raise UserError(f"{reason}\nThe run would take data=digits instead, but {error}") from error
+    return digits
+
+
+def claim_folder(wanted: str, chosen: bool) -> str:
     """Make the folder and return its path: `wanted`, or with a number behind it if another run has just taken that.
 
     Raises:
@@ -137,7 +139,7 @@ def claim_folder(wanted: str, chosen_by_user: bool) -> str:
     """
     path, number = Path(wanted), 1
     try:
-        if chosen_by_user:
+        if chosen:
             if taken := [name for name in TRACES_OF_A_RUN if (path / name).exists()]:
                 raise UserError(f"{path} holds a run already ({', '.join(taken)}). Name another folder")
             path.mkdir(parents=True, exist_ok=True)
@@ -166,7 +168,7 @@ def _get_mnist(data: MNISTData) -> None:
 
 def _values(config: DictConfig) -> dict[str, Any]:
     try:
-        return {str(key): _resolved(config, str(key)) for key in config if key not in ("hydra", "resume")}
+        return {str(key): _resolved(config, str(key)) for key in config if key not in ("hydra", "resume", "sweep")}
     except OmegaConfBaseException as error:
         raise UserError(str(error).splitlines()[0]) from error
 
@@ -176,28 +178,27 @@ def _resolved(config: DictConfig, key: str) -> Any:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def _chosen_by_user(config: DictConfig, key: str) -> bool:
+def chosen_by_user(config: DictConfig, key: str) -> bool:
     return any(override.lstrip("+").startswith(f"{key}=") for override in config.hydra.overrides.hydra)
 
 
-def _overrides_for_digits(config: DictConfig) -> list[str]:
-    """The command line's overrides, with data=digits for whatever it says of data that only MNIST has."""
-    parsed = OverridesParser.create().parse_overrides(list(config.hydra.overrides.task))
+def overrides_for_digits(overrides: Sequence[str], reason: str) -> list[str]:
+    """The overrides, with data=digits for whatever they say of data that only MNIST has."""
     kept = [
         str(override.input_line)
-        for override in parsed
+        for override in OverridesParser.create().parse_overrides(list(overrides))
         if override.key_or_group != "data"
         and not (override.key_or_group.startswith("data.") and override.key_or_group != "data.batch_size")
     ]
-    return [*kept, "data=digits"]
+    return [*kept, "data=digits", f"data.fallback_reason={quoted(reason)}"]
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
 
 
 @contextmanager
-def _error_ends_program() -> Iterator[None]:
+def error_ends_program() -> Iterator[None]:
     """Hydra turns a callback's exceptions into warnings and goes on; these must stop it."""
     try:
         yield

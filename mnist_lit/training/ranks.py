@@ -46,6 +46,7 @@ def train_in_ranks(config: TrainConfig, folder: Path, origin: dict[str, Any], *,
             env={"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // config.trainer.devices))}
             | os.environ
             | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            stdout=None if speaks() else subprocess.DEVNULL,
             start_new_session=True,  # Ctrl-C comes to this process alone, and is passed on below
             preexec_fn=_end_with_parent,
         )
@@ -83,6 +84,11 @@ def main() -> None:
         train(run_config(folder), folder, origin, resume=resume)
     except (UserError, LossNotFinite) as error:
         sys.exit(f"error: {error}")
+
+
+def speaks() -> bool:
+    """Whether this process tells the run's story on the terminal; a job of a sweep does not."""
+    return any(isinstance(handler, ConsoleHandler) for handler in logging.getLogger().handlers)
 
 
 def log_to(path: Path) -> None:

@@ -19,6 +19,10 @@ RESULT = "result.json"
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "tensorboard")
 
 
+class RunPruned(Exception):
+    """Given up by a search, because others are better at this point."""
+
+
 class ResultFile:
     """`values` is what result.json holds; `save` writes it whole or not at all.
 
@@ -43,11 +47,14 @@ class ResultFile:
 
     @contextmanager
     def status_recorded(self) -> Iterator[None]:
-        """Within it, whatever ends the run is written down: completed, interrupted or failed, and why."""
+        """Within it, whatever ends the run is written down: completed, interrupted, pruned or failed, and why."""
         try:
             yield
         except (KeyboardInterrupt, SystemExit) as stop:
             self.update(status="interrupted", error=str(stop) or type(stop).__name__)
+            raise
+        except RunPruned as pruned:
+            self.update(status="pruned", error=str(pruned))
             raise
         except BaseException as error:
             self.update(status="failed", error=f"{type(error).__name__}: {error}")

@@ -2,11 +2,12 @@
 
 import logging
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
-from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_lit.choices import loss_warning
@@ -42,11 +43,19 @@ from mnist_lit.training.stopwatch import Stopwatch
 log = logging.getLogger(__name__)
 
 
-def train(config: TrainConfig, folder: Path, origin: dict[str, Any], *, resume: bool = False) -> dict[str, Any]:
+def train(
+    config: TrainConfig,
+    folder: Path,
+    origin: dict[str, Any],
+    *,
+    resume: bool = False,
+    watchers: Sequence[Callback] = (),
+) -> dict[str, Any]:
     """Train, test and record one run in `folder`, which must exist; returns what its result.json holds.
 
     `origin` says where the config came from, to be written down: the command line, the choices made in its groups.
-    With `resume` the run goes on from its newest whole checkpoint, or from the beginning if it has none.
+    With `resume` the run goes on from its newest whole checkpoint, or from the beginning if it has none. `watchers` are
+    callbacks beside the run's own.
 
     Raises:
         RunInterrupted: on Ctrl-C or SIGTERM, in training once last.ckpt is written.
@@ -63,7 +72,7 @@ def train(config: TrainConfig, folder: Path, origin: dict[str, Any], *, resume: 
         model = build_model(config, data.steps_per_epoch)
         data.steps_per_execution = steps_per_execution(config, model)
         stopwatch = Stopwatch()
-        trainer = build_trainer(config, folder, data, stopwatch, resumed_at)
+        trainer = build_trainer(config, folder, data, stopwatch, resumed_at, watchers)
         result = ResultFile(folder, facts(config, model, data, trainer, origin), continued=resume)
 
         with result.status_recorded():
@@ -128,7 +137,12 @@ def steps_per_execution(config: TrainConfig, model: DigitClassifier) -> int:
 
 
 def build_trainer(
-    config: TrainConfig, folder: Path, data: DigitDataModule, stopwatch: Stopwatch, resumed_at: int | None = None
+    config: TrainConfig,
+    folder: Path,
+    data: DigitDataModule,
+    stopwatch: Stopwatch,
+    resumed_at: int | None = None,
+    watchers: Sequence[Callback] = (),
 ) -> Trainer:
     checkpoints = folder / "checkpoints"
     return Trainer(
@@ -147,6 +161,7 @@ def build_trainer(
             StopOnSignal(checkpoints / LAST),
             *timed_checkpoints(config, checkpoints / LAST),
             *early_stopping(config),
+            *watchers,
             *checkpoint_callbacks(checkpoints, config.checkpoint.monitor, config.checkpoint.mode),
         ],
         plugins=[DurableCheckpointIO()],

@@ -1,0 +1,161 @@
+"""A study: where it is kept, how it samples, which trials count, and what becomes of those whose process died."""
+
+import platform
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
+from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvingPruner
+from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.storages.journal import JournalFileBackend, JournalStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from mnist_lit.config import SweepSection
+from mnist_lit.errors import UserError
+from mnist_lit.sweeps.space import Space
+from mnist_lit.sweeps.state import alive
+
+DIRECTIONS = {
+    "val_acc": StudyDirection.MAXIMIZE,
+    "val_loss": StudyDirection.MINIMIZE,
+    "fit_seconds": StudyDirection.MINIMIZE,
+    "params": StudyDirection.MINIMIZE,
+}
+HERE = platform.node()
+HEARTBEAT, SILENCE = 30, 120  # seconds between two signs of life in a database, and without one before a trial is lost
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+warnings.filterwarnings("ignore", category=ExperimentalWarning)
+try_again = RetryHeartbeatStaleTrialCallback(max_retry=1, inherit_intermediate_values=True)
+
+
+def open_study(sweep: SweepSection, space: Space, folder: Path, worker: int = 0) -> optuna.Study:
+    """The study, made if it is not there. `worker` tells those of one machine apart: each samples its own way.
+
+    Raises:
+        UserError: if the storage cannot be reached, or holds a study of something else under that name.
+    """
+    name = sweep.study or folder.name
+    storage = open_storage(sweep, folder)
+    description = space.described() | {"objectives": sweep.objectives, "all of it": [str(sweep.sampler == "grid")]}
+    directions = [DIRECTIONS[objective] for objective in sweep.objectives]
+    try:
+        study = optuna.create_study(study_name=name, storage=storage, directions=directions)
+        study.set_user_attr("description", description)
+        if sweep.sampler == "grid":
+            for point in space.every_point():
+                study.enqueue_trial(point)
+    except optuna.exceptions.DuplicatedStudyError:
+        study = optuna.load_study(study_name=name, storage=storage)
+        check_same(name, study.user_attrs.get("description", description), description)
+    study.sampler = sampler(sweep.sampler, seed=len(study.trials) + 1000 * worker)
+    study.pruner = pruner(sweep.pruner)
+    return study
+
+
+def open_storage(sweep: SweepSection, folder: Path) -> BaseStorage:
+    if sweep.storage == "journal":
+        return JournalStorage(JournalFileBackend(str(folder / "study.journal")))
+    url = sweep.storage or f"sqlite:///{folder / 'study.db'}"
+    connection = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+    try:
+        return RDBStorage(
+            url,
+            engine_kwargs=connection,
+            heartbeat_interval=HEARTBEAT,
+            grace_period=SILENCE,
+            heartbeat_stale_trial_callback=try_again,
+        )
+    except Exception as error:  # the URL, the driver, the network, the rights: each fails in a way of its own
+        reason = str(error.__cause__ or error).splitlines()[0]
+        raise UserError(f"sweep.storage={without_password(url)}: cannot be opened: {reason}") from error
+
+
+def without_password(url: str) -> str:
+    from sqlalchemy.engine import make_url
+
+    with suppress(Exception):
+        return make_url(url).render_as_string(hide_password=True)
+    return "URL"
+
+
+def is_local(sweep: SweepSection) -> bool:
+    """Whether the study is in the sweep's folder, where no other sweep comes."""
+    return sweep.storage in (None, "journal")
+
+
+def sampler(name: str, seed: int) -> BaseSampler:
+    if name == "tpe":
+        return TPESampler(seed=seed, constant_liar=True)  # the liar keeps workers from trying the same at once
+    if name == "cmaes":
+        return CmaEsSampler(seed=seed)
+    return RandomSampler(seed=seed)  # a grid's points are queued, and need no sampler
+
+
+def pruner(name: str) -> BasePruner:
+    if name == "median":
+        return MedianPruner()
+    return SuccessiveHalvingPruner(min_resource=1, reduction_factor=3) if name == "halving" else NopPruner()
+
+
+def check_same(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+    objections = []
+    for key in dict.fromkeys((*before["axes"], *now["axes"])):
+        then, given = before["axes"].get(key), now["axes"].get(key)
+        if then != given:
+            objections.append(f"{key}: the study has {then or 'nothing'}, given is {given or 'nothing'}")
+    for what in ("fixed", "objectives", "all of it"):
+        if before[what] != now[what]:
+            objections.append(f"{what}: the study has {' '.join(before[what])}, given is {' '.join(now[what])}")
+    if objections:
+        raise UserError("\n".join([f"the study {name} searches something else:", *objections]))
+
+
+def counted(study: optuna.Study) -> list[FrozenTrial]:
+    """The trials that count, by number: without those that were lost and tried again, and those begun in excess."""
+    trials = sorted(study.get_trials(deepcopy=False), key=lambda trial: trial.number)
+    lost = {number for trial in trials for number in trial.system_attrs.get("retry_history", ())}
+    return [trial for trial in trials if trial.number not in lost and "in_excess" not in trial.user_attrs]
+
+
+def to_do(study: optuna.Study, total: int) -> int:
+    """How many trials are left to begin."""
+    trials = counted(study)
+    waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+    return waiting + max(0, total - len(trials))
+
+
+def in_excess(study: optuna.Study, trial: optuna.Trial, total: int) -> bool:
+    """Two workers that each saw room for one more trial have both begun one: the later one is in excess."""
+    return trial.number not in [other.number for other in counted(study)[:total]]
+
+
+def slot(trial: optuna.Trial) -> int:
+    """The number of the trial, or of the one that it tries again: they share a folder."""
+    frozen = next(other for other in trial.study.get_trials(deepcopy=False) if other.number == trial.number)
+    original = RetryHeartbeatStaleTrialCallback.retried_trial_number(frozen)
+    return trial.number if original is None else original
+
+
+def retry_lost(study: optuna.Study, local: bool) -> None:
+    """Queue again, once, each trial that was running in a process of this machine that is no more. Nobody of this sweep
+    is at work when it is called. Those of other machines are found out by their silence."""
+    optuna.storages.fail_stale_trials(study)
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        folder, host = trial.user_attrs.get("folder"), trial.user_attrs.get("host")
+        if local if folder is None else (local or host == HERE) and not alive(Path(folder)):
+            with suppress(UpdateFinishedTrialError, ValueError):
+                study.tell(trial.number, state=TrialState.FAIL)
+                try_again(study, trial)
+
+
+def best(study: optuna.Study) -> list[FrozenTrial]:
+    """The best trial first; of several objectives, those that none beats in all. Empty if none is complete."""
+    if not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        return []
+    return list(study.best_trials) if len(study.directions) > 1 else [study.best_trial]
