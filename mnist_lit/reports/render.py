@@ -50,7 +50,7 @@ def mean_std(row: Row, name: str) -> str:
 
 
 def shown(value: Any) -> str:
-    return "–" if value is None else str(value)
+    return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
 DISPENSABLE = ("samples/s", "params", "95 % interval", "fit s", "val_acc")

@@ -23,8 +23,8 @@ def find_searches(folder: Path) -> list[dict[str, Any]]:
 
 
 def history_plot(search: dict[str, Any]) -> Figure:
-    """Each objective over the trials: a dot a complete trial, a line the best so far, a cross one that was pruned (at
-    its last value) or failed (at the lower edge)."""
+    """Each objective over the trials: a dot a complete trial, a line the best so far, a cross a pruned one's last
+    value, a red line one that failed."""
     objectives = search["objectives"]
     figure = Figure(figsize=(9, 3.0 * len(objectives)), layout="constrained")
     for index, axes in enumerate(figure.subplots(len(objectives), 1, squeeze=False)[:, 0]):

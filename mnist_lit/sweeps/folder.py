@@ -1,6 +1,7 @@
 """A sweep's folder: claimed for a new one, or checked to be the same that is gone on with. Imports no torch."""
 
 import shlex
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,12 @@ def open_folder(config: DictConfig, sweep: SweepSection, kind: str, jobs: Sequen
     with read_write(config.hydra.sweep):
         config.hydra.sweep.dir = str(folder)
     return folder
+
+
+def drop_if_unused(folder: Path) -> None:
+    """No run has been begun in it."""
+    if not list(folder.glob("*/config.yaml")):
+        shutil.rmtree(folder)
 
 
 def command(config: DictConfig, folder: Path) -> str:

@@ -13,7 +13,7 @@ from mnist_lit.config import parse_sweep
 from mnist_lit.errors import UserError
 from mnist_lit.signals import RunInterrupted, cleaning_up
 from mnist_lit.sweeps.ending import tell_ending
-from mnist_lit.sweeps.folder import command, open_folder
+from mnist_lit.sweeps.folder import command, drop_if_unused, open_folder
 from mnist_lit.sweeps.job import run_sweep_job
 from mnist_lit.sweeps.plan import Job, plan_grid
 from mnist_lit.sweeps.state import alive, finished, record_failure, reopen
@@ -41,6 +41,9 @@ def run_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str]
     except RunInterrupted:
         say(f"The sweep was stopped. Go on with: {command(config, folder)}")
         raise
+    except UserError as error:
+        drop_if_unused(folder)
+        sys.exit(f"error: {error}")
     if tell_ending(folder, jobs, command(config, folder)):
         sys.exit(1)
 
@@ -54,14 +57,20 @@ def run_all(config: DictConfig, context: HydraContext, folder: Path, jobs: Seque
 
     A launcher that loses one process may give up all of its jobs. Those that are left are launched again, and go on
     from their checkpoints; one that has died goes alone, because it may have taken the others with it.
+
+    Raises:
+        UserError: if the launcher begins nothing at all.
     """
     died: set[int] = set()
+    planned = jobs
     while jobs := unfinished(folder, jobs):
         batch = [job for job in jobs if job.number not in died] or jobs[:1]
         trouble = launch(config, context, folder, batch)
         lost = unfinished(folder, batch)
         died_now = {job.number for job in lost if recorded(folder / job.folder).get("status") == "running"}
         nothing_happened = len(lost) == len(batch) and not died_now
+        if nothing_happened and batch == planned:
+            raise UserError(f"hydra/launcher={config.hydra.runtime.choices['hydra/launcher']}: {trouble}")
         for job in lost:
             if nothing_happened or job.number in died & died_now:
                 record_failure(folder / job.folder, f"its process died ({trouble})")
@@ -82,7 +91,7 @@ def launch(config: DictConfig, context: HydraContext, folder: Path, jobs: Sequen
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=context, task_function=run_sweep_job, config=config
     )
-    place = f"hydra.sweep.dir={quoted(str(folder))}"  # Hydra composes each job anew, from the command line
+    place = f"hydra.sweep.dir={quoted(str(folder.absolute()))}"  # composed anew, perhaps on another machine
     overrides = [[*job.overrides, place, f"hydra.sweep.subdir={quoted(job.folder)}"] for job in jobs]
     try:
         launcher.launch(overrides, initial_job_idx=0)

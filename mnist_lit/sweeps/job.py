@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from mnist_lit.signals import importing
-from mnist_lit.sweeps.state import finished, record_failure
+from mnist_lit.sweeps.state import finished, record_failure, record_start
 from mnist_lit.training.console import ConsoleHandler
 from mnist_lit.training.resume import hold
 
@@ -34,6 +34,7 @@ def run_begun_or_new(cfg: DictConfig, *, draws_bar: bool, watchers: "Sequence[Ca
         result = finished(folder)
         if result and result["status"] == "completed":
             return result
+        record_start(folder)
         return run_in(folder, cfg, resume=(folder / "config.yaml").exists(), watchers=watchers)
 
 

@@ -39,5 +39,10 @@ def reopen(folder: Path) -> None:
         _record(folder, status="interrupted")
 
 
+def record_start(folder: Path) -> None:
+    """A run keeps its own record from its end on; until then this one tells a job that died from one never begun."""
+    _record(folder, status="running")
+
+
 def _record(folder: Path, **changes: str) -> None:
     write_text(folder / "result.json", json.dumps(recorded(folder) | changes, indent=2) + "\n")

@@ -1,8 +1,10 @@
 """A study: where it is kept, how it samples, which trials count, and what becomes of those whose process died."""
 
 import platform
+import time
 import warnings
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCal
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from mnist_lit.config import SweepSection
 from mnist_lit.errors import UserError
@@ -40,22 +44,32 @@ def open_study(sweep: SweepSection, space: Space, folder: Path, worker: int = 0)
     Raises:
         UserError: if the storage cannot be reached, or holds a study of something else under that name.
     """
-    name = sweep.study or folder.name
+    name = sweep.study or "search"
     storage = open_storage(sweep, folder)
     description = space.described() | {"objectives": sweep.objectives, "all of it": [str(sweep.sampler == "grid")]}
     directions = [DIRECTIONS[objective] for objective in sweep.objectives]
     try:
         study = optuna.create_study(study_name=name, storage=storage, directions=directions)
-        study.set_user_attr("description", description)
         if sweep.sampler == "grid":
             for point in space.every_point():
                 study.enqueue_trial(point)
+        study.set_user_attr("description", description)  # last: who finds it knows that all is there
     except optuna.exceptions.DuplicatedStudyError:
         study = optuna.load_study(study_name=name, storage=storage)
-        check_same(name, study.user_attrs.get("description", description), description)
+        place = f"sweep.study={sweep.study}" if sweep.study else f"sweep.resume={folder}"
+        check_same(place, described(study, place), description)
     study.sampler = sampler(sweep.sampler, seed=len(study.trials) + 1000 * worker)
     study.pruner = pruner(sweep.pruner)
     return study
+
+
+def described(study: optuna.Study, place: str) -> dict[str, Any]:
+    """What the study searches; another machine may just be making it."""
+    for _ in range(60):
+        if "description" in study.user_attrs:
+            return dict(study.user_attrs["description"])
+        time.sleep(0.5)
+    raise UserError(f"{place}: holds a study that was never finished being made; start another")
 
 
 def open_storage(sweep: SweepSection, folder: Path) -> BaseStorage:
@@ -63,22 +77,26 @@ def open_storage(sweep: SweepSection, folder: Path) -> BaseStorage:
         return JournalStorage(JournalFileBackend(str(folder / "study.journal")))
     url = sweep.storage or f"sqlite:///{folder / 'study.db'}"
     connection = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+    connect = partial(
+        RDBStorage,
+        url,
+        engine_kwargs=connection,
+        heartbeat_interval=HEARTBEAT,
+        grace_period=SILENCE,
+        heartbeat_stale_trial_callback=try_again,
+    )
     try:
-        return RDBStorage(
-            url,
-            engine_kwargs=connection,
-            heartbeat_interval=HEARTBEAT,
-            grace_period=SILENCE,
-            heartbeat_stale_trial_callback=try_again,
-        )
+        try:
+            return connect()
+        except (IntegrityError, ProgrammingError):
+            time.sleep(2)  # another machine was just making the tables
+            return connect()
     except Exception as error:  # the URL, the driver, the network, the rights: each fails in a way of its own
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(f"sweep.storage={without_password(url)}: cannot be opened: {reason}") from error
 
 
 def without_password(url: str) -> str:
-    from sqlalchemy.engine import make_url
-
     with suppress(Exception):
         return make_url(url).render_as_string(hide_password=True)
     return "URL"
@@ -103,7 +121,7 @@ def pruner(name: str) -> BasePruner:
     return SuccessiveHalvingPruner(min_resource=1, reduction_factor=3) if name == "halving" else NopPruner()
 
 
-def check_same(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
+def check_same(place: str, before: dict[str, Any], now: dict[str, Any]) -> None:
     objections = []
     for key in dict.fromkeys((*before["axes"], *now["axes"])):
         then, given = before["axes"].get(key), now["axes"].get(key)
@@ -113,7 +131,7 @@ def check_same(name: str, before: dict[str, Any], now: dict[str, Any]) -> None:
         if before[what] != now[what]:
             objections.append(f"{what}: the study has {' '.join(before[what])}, given is {' '.join(now[what])}")
     if objections:
-        raise UserError("\n".join([f"the study {name} searches something else:", *objections]))
+        raise UserError("\n".join([f"{place}: its study searches something else", *objections]))
 
 
 def counted(study: optuna.Study) -> list[FrozenTrial]:

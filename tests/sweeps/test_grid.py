@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -89,8 +90,11 @@ PLANTED = ["-m", *QUICK, "optimizer=sgd", "data.batch_size=8", "trainer.max_epoc
 
 
 def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(PROJECT / "train.py"), *arguments]
-    return subprocess.Popen(command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return start_command([sys.executable, str(PROJECT / "train.py"), *arguments], cwd=folder)
+
+
+def start_command(command: list[str], **options: Any) -> "subprocess.Popen[str]":
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
 
 
 def read_until(process: "subprocess.Popen[str]", words: str) -> str:

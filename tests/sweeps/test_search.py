@@ -106,7 +106,7 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(
 def test_a_study_that_searches_something_else_is_refused(tmp_path: Path) -> None:
     studies.open_study(section(), space(LR, "seed=1"), tmp_path)
     for other, named in ((space(LR, "seed=1,2"), "seed"), (space(LR, "seed=2"), "fixed: the study has seed=1")):
-        with pytest.raises(UserError, match="searches something else") as caught:
+        with pytest.raises(UserError, match="its study searches something else") as caught:
             studies.open_study(section(), other, tmp_path)
         assert named in str(caught.value)
     with pytest.raises(UserError, match="objectives: the study has val_acc, given is val_loss"):
