@@ -1,15 +1,25 @@
 """A picture → how much ink there is at each place, whatever the colours, the light and the paper."""
 
+from typing import NamedTuple
+
 import numpy as np
 from PIL import Image, ImageFilter
 
 LARGEST = 224  # pixels of the longer side that the work is done on
-DARKEST = 24.0  # brightness is taken as log(value + DARKEST): a shadow then takes as much off paper as off ink
 WINDOW = 0.4  # part of the picture's shorter side: what is wider than that in every direction is light, not ink
-FAINTEST = 0.06  # contrast below which there is nothing on the paper, in steps of log brightness
 NOISE_FACTOR = 8.0  # ink stands out from the noise by so many standard deviations
-CLEAN = 1.5  # grey levels between neighbours; cameras' pictures have more
-LOG = np.log(np.arange(256, dtype=np.float32) + np.float32(DARKEST))
+
+
+class Source(NamedTuple):
+    """`tones` are the brightness of the grey levels 0 to 255; `faintest` is the contrast below which nothing is drawn."""
+
+    tones: np.ndarray
+    faintest: float
+
+
+GREYS = np.arange(256, dtype=np.float32)
+CAMERA = Source(np.log(GREYS + 64), 0.08)  # so that a shadow takes as much off the paper as off the ink
+SCREEN = Source(GREYS / 160, 0.03)  # so that a pixel half covered by ink is half ink
 
 
 def ink_of(picture: Image.Image) -> tuple[np.ndarray, int] | None:
@@ -20,19 +30,19 @@ def ink_of(picture: Image.Image) -> tuple[np.ndarray, int] | None:
     differs most, so that dark on light, light on dark and red on green are the same.
     """
     pixels = np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
-    factor = -(-max(picture.size) // LARGEST)
-    colours = LOG[pixels if factor == 1 else _pooled(pixels, factor, np.mean)]
+    factor, source = -(-max(picture.size) // LARGEST), SCREEN if _clean(pixels) else CAMERA
+    colours = source.tones[pixels if factor == 1 else _pooled(pixels, factor, np.mean)]
     background = paper(colours)
-    direction = _direction(colours - background)
+    direction = _direction(colours - background, source.faintest)
     if direction is None:
         return None
-    if factor > 1 and _clean(pixels):  # then the thinnest line keeps its full darkness
+    if factor > 1 and source is SCREEN:  # then the thinnest line keeps its full darkness
         low, high = (_pooled(pixels, factor, extreme) for extreme in (np.min, np.max))
-        colours = LOG[np.where(direction[:, None, None] > 0, high, low)]
+        colours = source.tones[np.where(direction[:, None, None] > 0, high, low)]
     ink = np.tensordot(direction, colours - background, 1)
     noise = float(np.median(np.abs(np.diff(ink, axis=1)))) * 1.05  # of a difference of two, and a median of |x|
     ink = np.maximum(ink, 0)
-    strokes = _without_noise(ink - uneven_light(ink), noise)
+    strokes = _without_noise(ink - uneven_light(ink), noise, source.faintest)
     return None if strokes is None else (strokes, factor)
 
 
@@ -73,25 +83,25 @@ def uneven_light(ink: np.ndarray) -> np.ndarray:
     return np.asarray(coarse.resize((width, height), Image.Resampling.BILINEAR), np.float32) / 100
 
 
-def _direction(difference: np.ndarray) -> np.ndarray | None:
+def _direction(difference: np.ndarray, faintest: float) -> np.ndarray | None:
     """The unit vector [3] from the paper's colour to the ink's; None if all is paper."""
     strength = np.sqrt((difference**2).sum(0))
     strength -= uneven_light(strength)
     peak = float(_blurred(strength).max())
-    if peak < FAINTEST:
+    if peak < faintest:
         return None
-    strongest = np.where(strength > 0.6 * peak, strength, 0)
+    strongest = np.where(strength > 0.8 * peak, strength, 0)
     direction = (difference * strongest).sum((1, 2))
     return direction / max(float(np.linalg.norm(direction)), 1e-9)
 
 
-def _without_noise(ink: np.ndarray, noise: float) -> np.ndarray | None:
+def _without_noise(ink: np.ndarray, noise: float, faintest: float) -> np.ndarray | None:
     """Ink in units of a typical stroke's; None if none stands out from the noise, of that standard deviation."""
     smooth = _blurred(ink)
     peak = float(smooth.max())
     if noise > 0.08 * peak:
         ink, noise = smooth, noise / 3
-    if peak < max(FAINTEST, NOISE_FACTOR * noise):
+    if peak < max(faintest, NOISE_FACTOR * noise):
         return None
     typical = float(np.percentile(ink[ink > 0.5 * peak], 60))
     return np.clip((ink - noise) / (typical - noise), 0, 1.5).astype(np.float32)
@@ -110,9 +120,9 @@ def _pooled(pixels: np.ndarray, factor: int, of: object) -> np.ndarray:
 
 
 def _clean(pixels: np.ndarray) -> bool:
-    """Whether this was drawn on a screen, and not seen by a camera."""
-    sample = pixels[1, ::4].astype(np.int16)
-    return float(np.median(np.abs(np.diff(sample, axis=1)))) < CLEAN
+    """Whether this was drawn on a screen, where most pixels equal their neighbours, and not seen by a camera."""
+    sample = pixels[1, ::4]
+    return float((sample[:, 1:] == sample[:, :-1]).mean()) > 0.5
 
 
 def _terms(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ from mnist_lit.digits.frame import framed
 from mnist_lit.digits.ink import LARGEST, ink_of
 from mnist_lit.digits.picture import BadPicture, read_picture
 
-LEAST, MOST = 112, 4 * LARGEST  # pixels of the longer side; smaller pictures are enlarged, larger ones reduced
+LEAST, MOST = 112, 8 * LARGEST  # pixels of the longer side; smaller pictures are enlarged, larger ones reduced
 TOO_SMALL = 56  # pixels; smaller digits are looked at again, from nearby
 PREPARATION = (
     "upright; grey along the colour in which ink differs from the border's paper; uneven light, printed lines, noise "
