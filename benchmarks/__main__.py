@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import blocks, flops, processes, results, scaling, versus
+from benchmarks import blocks, flops, processes, results, scaling, sweeps, versus
 from benchmarks.rounds import Row
 
 
@@ -30,6 +30,7 @@ def main() -> None:
         "memory": processes.memory,
         "flops": flops.flops,
         "blocks": blocks.blocks,
+        "sweeps": sweeps.sweeps,
     }
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join([*parts, 'scaling'])}; none: all")
