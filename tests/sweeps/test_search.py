@@ -198,11 +198,24 @@ def test_a_search_killed_and_resumed_with_two_workers_comes_to_its_total(tmp_pat
         assert words in page.read_text()
 
 
-@pytest.mark.parametrize("pruner", ["median", "halving"])
-def test_a_hopeless_trial_is_pruned_and_a_grid_is_walked_once(command: Command, tmp_path: Path, pruner: str) -> None:
+@pytest.mark.parametrize("pruner", ["median", "halving", "none"])
+def test_a_pruner_ends_what_is_far_behind(tmp_path: Path, pruner: str) -> None:
+    study = studies.open_study(section(pruner=pruner), space(LR), tmp_path)
+    for _ in range(8):
+        good = study.ask(space(LR).axes)
+        for epoch in range(1, 5):
+            good.report(0.9, epoch)
+            assert not good.should_prune()
+        study.tell(good, 0.9)
+    hopeless = study.ask(space(LR).axes)
+    hopeless.report(0.1, 1)
+    assert hopeless.should_prune() == (pruner != "none")
+
+
+def test_a_hopeless_run_is_pruned_and_a_grid_is_walked_once(command: Command, tmp_path: Path) -> None:
     rates = "optimizer.lr=0.1,0.05,0.2,0.15,0.12,1e-9"
     done = command(
-        *SEARCH, "optimizer=sgd", rates, "trainer.max_epochs=4", "sweep.sampler=grid", f"sweep.pruner={pruner}",
+        *SEARCH, "optimizer=sgd", rates, "trainer.max_epochs=4", "sweep.sampler=grid", "sweep.pruner=median",
         "hydra.sweep.dir=sweep",
     )  # fmt: skip
     assert done.code == 0, done.output
