@@ -114,6 +114,19 @@ def test_a_study_that_searches_something_else_is_refused(tmp_path: Path) -> None
     studies.open_study(section(trials=50, sampler="random"), space(LR, "seed=1"), tmp_path)
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "random"])
+def test_a_sampler_stays_in_the_space_and_tries_one_point_after_the_other(tmp_path: Path, sampler: str) -> None:
+    axes = space(LR, "a=int(interval(1,9))", "b=x,y").axes
+    study = studies.open_study(section(sampler=sampler), space(LR, "a=int(interval(1,9))", "b=x,y"), tmp_path)
+    for _ in range(12):
+        trial = study.ask(axes)
+        study.tell(trial, trial.params["optimizer.lr"] * trial.params["a"])
+    rates = [trial.params["optimizer.lr"] for trial in study.trials]
+    assert len(set(rates)) == 12
+    assert all(1e-4 <= rate <= 1e-1 for rate in rates)
+    assert {trial.params["b"] for trial in study.trials} == {"x", "y"}
+
+
 def states(study: Any) -> Counter[str]:
     return Counter(trial.state.name for trial in studies.counted(study))
 
