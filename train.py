@@ -2,7 +2,7 @@
 
 from mnist_lit import signals
 
-if __name__ == "__main__":
+if __name__ in ("__main__", "__mp_main__"):  # the second is a search's worker
     signals.on_signals(signals.stop_dead)  # first of all: the rest takes a while to import
 
 import hydra

@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import blocks, flops, many_runs, processes, results, scaling, versus
+from benchmarks import blocks, flops, many_runs, processes, results, scaling, sweeps, versus
 from benchmarks.rounds import Row
 
 
@@ -31,6 +31,7 @@ def main() -> None:
         "flops": flops.flops,
         "blocks": blocks.blocks,
         "report": many_runs.report,
+        "sweeps": sweeps.sweeps,
     }
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join([*parts, 'scaling'])}; none: all")

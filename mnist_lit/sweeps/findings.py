@@ -30,6 +30,9 @@ def tell_findings(study: optuna.Study, sweep: SweepSection, space: Space, folder
     keep(folder, study, trials, sweep.objectives, weights)
     states = [trial.state.name.lower().replace("fail", "failed") for trial in trials]
     say(f"{len(trials)} trials: {', '.join(f'{states.count(state)} {state}' for state in dict.fromkeys(states))}")
+    for trial in trials:
+        if trial.state == TrialState.FAIL:
+            say(f"trial {trial.number} failed: {reason(trial.user_attrs)}")
     if winners := best(study):
         if len(sweep.objectives) > 1:
             say("The best compromises; none of them is beaten in everything:")
@@ -39,9 +42,6 @@ def tell_findings(study: optuna.Study, sweep: SweepSection, space: Space, folder
             say(f"what mattered for {objective}: {listed}")
         for trial in winners[:MOST]:
             say(f"trial {trial.number} again  {shlex.join(['python', 'train.py', *space.overrides(trial.params)])}")
-    for trial in trials:
-        if trial.state == TrialState.FAIL:
-            say(f"trial {trial.number} failed: {reason(trial.user_attrs)}")
     say(f"as a page with plots  mnist-lit report {folder} --html page.html")
     return bool(winners)
 

@@ -19,7 +19,7 @@ from mnist_lit.sweeps.plan import Job, plan_grid
 from mnist_lit.sweeps.state import alive, finished, record_failure, reopen
 from mnist_lit.sweeps.watch import Watch, say, warn_of_digits
 from mnist_lit.training.preflight import error_ends_program, quoted
-from mnist_lit.training.resume import recorded
+from mnist_lit.training.resume import hold, recorded
 
 
 def run_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str]) -> None:
@@ -30,13 +30,14 @@ def run_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str]
             raise UserError(f"{search_only[0]}: is an option of a search; add hydra/sweeper=optuna")
         jobs = plan_grid(config, context, [text for text in arguments if not text.startswith("sweep.")])
         folder = open_folder(config, sweep, "grid", jobs)
+        lock = hold(folder)
     warn_of_digits(sorted({text for job in jobs for text in job.overrides}))
     todo = [job for job in jobs if not completed(folder / job.folder)]
     say(f"sweep   {folder}: {len(jobs)} jobs" + (f", {len(jobs) - len(todo)} of them done" if sweep.resume else ""))
     try:
         for job in todo:
             reopen(folder / job.folder)
-        with cleaning_up(), Watch(folder, todo, of=len(jobs)):
+        with lock, cleaning_up(), Watch(folder, todo, of=len(jobs)):
             run_all(config, context, folder, todo)
     except RunInterrupted:
         say(f"The sweep was stopped. Go on with: {command(config, folder)}")

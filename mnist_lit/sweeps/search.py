@@ -26,6 +26,7 @@ from mnist_lit.sweeps.study import is_local, open_study, retry_lost, to_do
 from mnist_lit.sweeps.trial import Objective, TrialFailed
 from mnist_lit.sweeps.watch import say, warn_of_digits
 from mnist_lit.training.preflight import error_ends_program, overrides_for_digits
+from mnist_lit.training.resume import hold
 
 GRACE = 30  # seconds that workers have to write their checkpoints and stop
 
@@ -39,13 +40,14 @@ def run_search(config: DictConfig, context: HydraContext, arguments: Sequence[st
         if not is_local(sweep):
             open_study(sweep, space, Path())  # before anything is written here
         folder = open_folder(config, sweep, "search")
+        lock = hold(folder)
         study = open_study(sweep, space, folder)
         retry_lost(study, is_local(sweep))
     warn_of_digits(space.fixed)
     begun = total - to_do(study, total)
     say(f"search  {folder}: {total} trials" + (f", {begun} of them done" if begun else ""))
     try:
-        with cleaning_up():
+        with lock, cleaning_up():
             work_off(study, Objective(config, context, sweep, space, folder, total))
     except RunInterrupted:
         say(f"The search was stopped. Go on with: {command(config, folder)}")

@@ -1,5 +1,6 @@
 """Grids: every job is checked before the first, ends by itself, is told of at once, is run again if it has to."""
 
+import importlib.util
 import json
 import os
 import signal
@@ -64,7 +65,11 @@ def test_what_is_wrong_in_any_job_is_named(arguments: list[str], named: str) -> 
     ("arguments", "named"),
     [
         (["optimizer.lr=0.1,-1"], "error: optimizer.lr=-1"),
-        (["hydra/launcher=submitit_local"], "pip install -e '.[submitit]'"),
+        pytest.param(
+            ["hydra/launcher=ray"],
+            "pip install -e '.[ray]'",
+            marks=pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="has Ray"),
+        ),
         (["hydra/sweeper=basic"], "should be one of grid, optuna"),
         (["sweep.resume=nowhere"], "sweep.resume=nowhere: is not the folder of a grid"),
         (["hydra.sweep.subdir=same"], "hydra.sweep.subdir=same"),
@@ -179,3 +184,16 @@ def test_a_stopped_grid_says_how_to_go_on_and_goes_on(tmp_path: Path) -> None:
     printed = other.communicate(timeout=60)[0]
     assert other.returncode == 1
     assert "only there: trainer.max_epochs=100000; only here: trainer.max_epochs=3" in printed
+
+
+def test_a_sweep_that_is_going_on_is_not_gone_on_with_twice(tmp_path: Path) -> None:
+    grid = ["-m", *QUICK, "seed=0,1", "hydra.sweep.dir=sweep", "trainer.max_epochs=100000"]
+    process = start(tmp_path, *grid)
+    while not list(tmp_path.glob("sweep/0_*/config.yaml")):
+        assert process.poll() is None, process.communicate()[0]
+    second = start(tmp_path, *grid, "sweep.resume=sweep")
+    printed = second.communicate(timeout=60)[0]
+    process.kill()
+    process.communicate()
+    assert second.returncode == 1
+    assert "error: sweep is held by a run that is still going" in printed

@@ -114,6 +114,19 @@ def test_a_study_that_searches_something_else_is_refused(tmp_path: Path) -> None
     studies.open_study(section(trials=50, sampler="random"), space(LR, "seed=1"), tmp_path)
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "cmaes", "random"])
+def test_a_sampler_stays_in_the_space_and_tries_one_point_after_the_other(tmp_path: Path, sampler: str) -> None:
+    axes = space(LR, "a=int(interval(1,9))", "b=x,y").axes
+    study = studies.open_study(section(sampler=sampler), space(LR, "a=int(interval(1,9))", "b=x,y"), tmp_path)
+    for _ in range(12):
+        trial = study.ask(axes)
+        study.tell(trial, trial.params["optimizer.lr"] * trial.params["a"])
+    rates = [trial.params["optimizer.lr"] for trial in study.trials]
+    assert len(set(rates)) == 12
+    assert all(1e-4 <= rate <= 1e-1 for rate in rates)
+    assert {trial.params["b"] for trial in study.trials} == {"x", "y"}
+
+
 def states(study: Any) -> Counter[str]:
     return Counter(trial.state.name for trial in studies.counted(study))
 
@@ -198,11 +211,24 @@ def test_a_search_killed_and_resumed_with_two_workers_comes_to_its_total(tmp_pat
         assert words in page.read_text()
 
 
-@pytest.mark.parametrize("pruner", ["median", "halving"])
-def test_a_hopeless_trial_is_pruned_and_a_grid_is_walked_once(command: Command, tmp_path: Path, pruner: str) -> None:
+@pytest.mark.parametrize("pruner", ["median", "halving", "none"])
+def test_a_pruner_ends_what_is_far_behind(tmp_path: Path, pruner: str) -> None:
+    study = studies.open_study(section(pruner=pruner), space(LR), tmp_path)
+    for _ in range(8):
+        good = study.ask(space(LR).axes)
+        for epoch in range(1, 5):
+            good.report(0.9, epoch)
+            assert not good.should_prune()
+        study.tell(good, 0.9)
+    hopeless = study.ask(space(LR).axes)
+    hopeless.report(0.1, 1)
+    assert hopeless.should_prune() == (pruner != "none")
+
+
+def test_a_hopeless_run_is_pruned_and_a_grid_is_walked_once(command: Command, tmp_path: Path) -> None:
     rates = "optimizer.lr=0.1,0.05,0.2,0.15,0.12,1e-9"
     done = command(
-        *SEARCH, "optimizer=sgd", rates, "trainer.max_epochs=4", "sweep.sampler=grid", f"sweep.pruner={pruner}",
+        *SEARCH, "optimizer=sgd", rates, "trainer.max_epochs=4", "sweep.sampler=grid", "sweep.pruner=median",
         "hydra.sweep.dir=sweep",
     )  # fmt: skip
     assert done.code == 0, done.output
