@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from mnist_lit.digits.extras import needs
 from mnist_lit.errors import UserError
 
 Run = Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint in one.")]
@@ -68,6 +69,9 @@ def export(
         raise UserError(f"--out {path}: should end with .{format}")
     if not path.parent.is_dir():
         raise UserError(f"--out {path}: there is no folder {path.parent}")
+    if format == Format.onnx:
+        for module in ("onnx", "onnxscript", "onnxruntime"):
+            needs(module, "export")
     from mnist_lit.digits.export import export_run
 
     done = export_run(run, format, path, int8)
@@ -92,8 +96,6 @@ def demo(
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any that is free.")] = 8000,
 ) -> None:
     """A page to draw digits on, with the network's answer while drawing."""
-    from mnist_lit.digits.extras import needs
-
     for module in ("fastapi", "uvicorn"):
         needs(module, "demo")
     import socket

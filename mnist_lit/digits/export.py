@@ -17,7 +17,6 @@ from torch import Tensor
 
 from mnist_lit.data.datamodule import DigitDataModule
 from mnist_lit.digits.checkpoint import CheckpointNetwork
-from mnist_lit.digits.extras import needs
 from mnist_lit.digits.networks import OnnxNetwork
 from mnist_lit.digits.prepare import PREPARATION
 from mnist_lit.durable import whole_file
@@ -54,12 +53,9 @@ def export_run(run: Path, format: str, path: Path, int8: bool = False) -> Export
     caller to judge.
 
     Raises:
-        UserError: if the run cannot be read, an extra is missing, or the answers differ.
+        UserError: if the run cannot be read, or the answers differ.
     """
     network = CheckpointNetwork(run)
-    if format == "onnx":
-        for module in ("onnx", "onnxscript", "onnxruntime"):
-            needs(module, "export")
     data = build_data(run_config(network.checkpoint.parent.parent))
     data.prepare_data()
     with TemporaryDirectory() as folder:

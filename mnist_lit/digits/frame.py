@@ -33,14 +33,14 @@ def framed(ink: np.ndarray) -> np.ndarray | None:
 
 def _fine(ink: np.ndarray) -> np.ndarray:
     """The digit alone, in black and white, 80 pixels long and with a margin."""
-    cut = _cropped(ink, ink > 0.5)
+    cut = _cropped(ink, ink > 0.4)
     height, width = cut.shape
     zoom = BOX * FINE / max(height, width)
     size = max(1, round(width * zoom)), max(1, round(height * zoom))
     padded = np.pad(cut, 1)  # so that the interpolation meets background at the edge
     grown = (round(size[0] * (width + 2) / width), round(size[1] * (height + 2) / height))
     fine = Image.fromarray(padded.astype(np.float32)).resize(grown, Image.Resampling.BICUBIC)
-    mask = np.asarray(fine) > 0.5
+    mask = np.asarray(fine) > 0.5 * min(1, zoom)  # a line that shrinks to less than a pixel is grey, but still a line
     return np.pad(mask if mask.any() else np.ones_like(mask), MARGIN)
 
 

@@ -11,7 +11,7 @@ NOISE_FACTOR = 8.0  # ink stands out from the noise by so many standard deviatio
 
 
 class Source(NamedTuple):
-    """`tones` are the brightness of the grey levels 0 to 255; `faintest` is the contrast below which nothing is drawn."""
+    """`tones` are the brightness of grey levels 0 to 255, `faintest` the contrast below which nothing is drawn."""
 
     tones: np.ndarray
     faintest: float

@@ -1,0 +1,190 @@
+"""The demo's server: answers what it can, refuses what it cannot, waits for no one, and falls over nothing."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from html.parser import HTMLParser
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as some
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+from starlette.testclient import TestClient
+
+from benchmarks.own_styles import STYLES
+from mnist_lit.digits import server
+from mnist_lit.digits.checkpoint import CheckpointNetwork
+from mnist_lit.digits.saliency import saliency
+from tests.digits.test_bad_pictures import BAD
+from tests.digits.test_preparation import several
+
+CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
+PICTURE = STYLES["photo"](3, np.random.default_rng(0))
+STYLE = some.sampled_from(["photo", "thick", "palette", "cmyk", "on transparent", "sixteen bit", "lying on its side"])
+PICTURES = {style: make(3, np.random.default_rng(0)) for style, make in STYLES.items()}
+
+
+@pytest.fixture(scope="module")
+def network(small_run: Path) -> CheckpointNetwork:
+    return CheckpointNetwork(small_run)
+
+
+@pytest.fixture
+def client(network: CheckpointNetwork) -> TestClient:
+    return TestClient(server.build_app(network, ["127.0.0.1"]), base_url="http://127.0.0.1")
+
+
+@pytest.fixture
+def address(network: CheckpointNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
+    """A server as `mnist-lit demo` runs it, less patient."""
+    monkeypatch.setattr(server, "PATIENCE", 1.0)
+    listener = socket.create_server(("127.0.0.1", 0))
+    app = server.build_app(network, ["127.0.0.1"])
+    running = uvicorn.Server(uvicorn.Config(app, http=server.ImpatientProtocol, ws="none", log_level="error"))
+    thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    yield listener.getsockname()
+    running.should_exit = True
+    thread.join(10)
+    listener.close()
+
+
+def test_an_answer_says_what_was_read_seen_and_why(client: TestClient, network: CheckpointNetwork) -> None:
+    (digit,) = client.post("/api/read", content=PICTURE).json()["digits"]
+    pixels = np.array(digit["pixels"], np.uint8).reshape(1, 28, 28)
+    assert np.allclose(digit["probabilities"], network(pixels)[0], atol=1e-5)
+    assert digit["prediction"] == int(np.argmax(digit["probabilities"]))
+    assert max(map(abs, digit["saliency"])) == 100
+    assert all(pixel or not spoke for pixel, spoke in zip(digit["pixels"], digit["saliency"], strict=True))
+    assert len(client.post("/api/read", content=several([4, 0, 5], seed=3)[0]).json()["digits"]) == 3
+    assert client.get("/api/network").json() == {"about": network.about}
+
+
+def test_taking_away_what_spoke_for_the_answer_shakes_it(network: CheckpointNetwork) -> None:
+    digit = server.prepare_many(PICTURE)[0].pixels
+    answer = network(digit[None]).argmax(1)
+    order = saliency(network.reader, digit[None], answer)[0].ravel().argsort()
+    shares = []
+    for taken in (order[-40:], order[:40]):
+        without = digit.copy().ravel()
+        without[taken] = 0
+        shares.append(network(without.reshape(1, 28, 28))[0, answer[0]])
+    assert shares[0] < shares[1]
+
+
+@pytest.mark.parametrize("name", list(BAD))
+def test_bad_pictures_are_refused_with_the_reason(client: TestClient, name: str) -> None:
+    content, said = BAD[name]
+    reply = client.post("/api/read", content=content)
+    assert reply.status_code == 422
+    assert said in reply.json()["error"]
+
+
+def test_bodies_over_5_mb_are_refused(client: TestClient) -> None:
+    assert client.post("/api/read", content=PICTURE + bytes(server.LARGEST_BODY)).status_code == 413
+    assert client.post("/api/read", content=PICTURE + bytes(4_000_000)).status_code == 200
+
+
+def test_other_names_for_this_machine_are_refused(client: TestClient) -> None:
+    assert client.get("/", headers={"host": "evil.example"}).status_code == 400
+
+
+class Loads(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.addresses: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
+    reply = client.get("/")
+    loads = Loads()
+    loads.feed(reply.text)
+    assert loads.addresses == ["data:,"]
+    assert "default-src 'none'" in reply.headers["content-security-policy"]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"",
+        b"GET / HTTP/1.1\r\nHost: 127.0",
+        b"POST /api/read HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\nxyz",
+    ],
+    ids=["nothing", "half a header", "half a body"],
+)
+def test_who_does_not_finish_asking_is_hung_up_on(address: tuple[str, int], sent: bytes) -> None:
+    started = time.monotonic()
+    with socket.create_connection(address, timeout=30) as connection:
+        connection.sendall(sent)
+        reply = b""
+        while chunk := connection.recv(1000):
+            reply += chunk
+    assert time.monotonic() - started < 20
+    assert reply == b"" or b" 408 " in reply.splitlines()[0]
+
+
+def test_fifty_clients_at_once_are_answered_beside_slow_ones(address: tuple[str, int]) -> None:
+    slow = [socket.create_connection(address) for _ in range(20)]
+
+    async def ask() -> list[httpx.Response]:
+        limits = httpx.Limits(max_connections=50)
+        async with httpx.AsyncClient(base_url="http://{}:{}".format(*address), limits=limits, timeout=60) as client:
+            return await asyncio.gather(*(client.post("/api/read", content=PICTURE) for _ in range(50)))
+
+    replies = asyncio.run(ask())
+    assert [reply.status_code for reply in replies] == [200] * 50
+    for connection in slow:
+        connection.close()
+
+
+def test_what_schemathesis_makes_of_its_description_never_makes_it_stumble(network: CheckpointNetwork) -> None:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", server.build_app(network, ["*"]))
+    modes = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
+    asked = 0
+    for result in schema.get_all_operations():
+        operation = result.ok()
+        strategies = [operation.as_strategy(generation_mode=mode) for mode in modes]
+
+        @settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(case=some.one_of(strategies))
+        def attempt(case: schemathesis.Case) -> None:
+            nonlocal asked
+            asked += 1
+            case.call_and_validate(checks=CHECKS)
+
+        attempt()
+    assert asked >= 300
+
+
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(changes=some.dictionaries(some.integers(0, 400), some.integers(0, 255), min_size=1, max_size=8), style=STYLE)
+def test_damaged_pictures_never_make_it_stumble(client: TestClient, changes: dict[int, int], style: str) -> None:
+    """Bytes near the beginning decide what the rest means."""
+    content = bytearray(PICTURES[style])
+    for place, value in changes.items():
+        content[place % len(content)] = value
+    assert client.post("/api/read", content=bytes(content)).status_code in (200, 422)
+
+
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02", b"GET\r\n\r\n", b"G" * 100_000, b"\0" * 100 + b"\r\n\r\n"])
+def test_what_is_no_http_is_refused_and_the_next_client_served(address: tuple[str, int], sent: bytes) -> None:
+    with socket.create_connection(address, timeout=30) as connection, suppress(ConnectionError):
+        connection.sendall(sent)
+        assert connection.recv(1000).startswith((b"HTTP/1.1 4", b""))
+    assert httpx.get("http://{}:{}/".format(*address)).status_code == 200
