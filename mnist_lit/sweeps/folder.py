@@ -1,7 +1,7 @@
 """A sweep's folder: claimed for a new one, or checked to be the same that is gone on with. Imports no torch."""
 
+import os
 import shlex
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.sweeps.plan import Job
 from mnist_lit.training.preflight import chosen_by_user, claim_folder
 
-RECORD = "sweep.yaml"
+RECORD, LOCK = "sweep.yaml", ".lock"
 
 
 def open_folder(config: DictConfig, sweep: SweepSection, kind: str, jobs: Sequence[Job] = ()) -> Path:
@@ -37,9 +37,11 @@ def open_folder(config: DictConfig, sweep: SweepSection, kind: str, jobs: Sequen
 
 
 def drop_if_unused(folder: Path) -> None:
-    """No run has been begun in it."""
-    if not list(folder.glob("*/config.yaml")):
-        shutil.rmtree(folder)
+    """Nothing but the sweep's own record is in it."""
+    if set(os.listdir(folder)) <= {RECORD, LOCK}:
+        for name in (RECORD, LOCK):
+            (folder / name).unlink(missing_ok=True)
+        folder.rmdir()
 
 
 def command(config: DictConfig, folder: Path) -> str:

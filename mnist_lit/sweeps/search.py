@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -121,8 +122,10 @@ def side_by_side(objective: Objective, workers: int) -> bool:
     share = {"OMP_NUM_THREADS": str(max(1, cpu_count() // workers))} | os.environ
     with env_override({"OMP_NUM_THREADS": share["OMP_NUM_THREADS"]}):  # torch reads it once, when it is imported
         processes = [spawn.Process(target=work_beside_others, args=(objective, worker)) for worker in range(workers)]
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # till a worker has its own handlers, this one speaks
         for process in processes:
             process.start()
+        signal.signal(signal.SIGINT, before)
     try:
         for process in processes:
             process.join()

@@ -46,7 +46,10 @@ def open_study(sweep: SweepSection, space: Space, folder: Path, worker: int = 0)
     """
     name = sweep.study or "search"
     storage = open_storage(sweep, folder)
-    description = space.described() | {"objectives": sweep.objectives, "all of it": [str(sweep.sampler == "grid")]}
+    description = space.described() | {
+        "objectives": sweep.objectives,
+        "sweep.sampler=grid": [str(sweep.sampler == "grid")],
+    }
     directions = [DIRECTIONS[objective] for objective in sweep.objectives]
     try:
         study = optuna.create_study(study_name=name, storage=storage, directions=directions)
@@ -127,7 +130,7 @@ def check_same(place: str, before: dict[str, Any], now: dict[str, Any]) -> None:
         then, given = before["axes"].get(key), now["axes"].get(key)
         if then != given:
             objections.append(f"{key}: the study has {then or 'nothing'}, given is {given or 'nothing'}")
-    for what in ("fixed", "objectives", "all of it"):
+    for what in ("fixed", "objectives", "sweep.sampler=grid"):
         if before[what] != now[what]:
             objections.append(f"{what}: the study has {' '.join(before[what])}, given is {' '.join(now[what])}")
     if objections:

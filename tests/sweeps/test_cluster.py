@@ -1,10 +1,13 @@
 """The same grid on other engines: submitit's processes, a Ray cluster of two nodes, one of them killed."""
 
+import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,18 +37,19 @@ def test_without_slurm_that_is_said_and_nothing_left(command: Command, tmp_path:
     assert not list(tmp_path.glob("outputs/sweeps/*"))
 
 
-RAY = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(PROJECT)}
-
-
 def ray_node(*options: str) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--num-cpus=1", "--block", *options]
-    return start_command(command, env=os.environ | RAY, start_new_session=True)
+    return start_command(command, start_new_session=True)
 
 
 @pytest.fixture
-def two_nodes() -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
+def two_nodes(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
     """The address of a cluster of two nodes with one core each, and the node that is not the head."""
     pytest.importorskip("ray", reason="needs the extra ray")
+    settings = {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(PROJECT)}
+    folder = tempfile.mkdtemp(prefix="ray")  # in a short path, for sockets
+    for name, value in (settings | {"RAY_TMPDIR": folder}).items():
+        monkeypatch.setenv(name, value)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -58,19 +62,26 @@ def two_nodes() -> Iterator[tuple[str, "subprocess.Popen[str]"]]:
         if node.poll() is None:
             os.killpg(node.pid, signal.SIGKILL)
         node.communicate()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def under_way(sweep: Path) -> list[Path]:
+    runs = [path.parent.parent for path in sweep.glob("*/checkpoints/last.ckpt")]
+    return [run for run in runs if json.loads((run / "result.json").read_text())["status"] == "running"]
 
 
 def test_a_ray_cluster_that_loses_a_node_still_ends_with_every_job(
-    tmp_path: Path, two_nodes: tuple[str, "subprocess.Popen[str]"], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, two_nodes: tuple[str, "subprocess.Popen[str]"]
 ) -> None:
     address, other = two_nodes
-    for name, value in RAY.items():
-        monkeypatch.setenv(name, value)
     grid = ["-m", *QUICK, "scheduler=none", "trainer.max_epochs=100", "seed=range(0,6)", "hydra/launcher=ray_cluster"]
     process = start(tmp_path, *grid, f"hydra.launcher.ray.init.address='{address}'", "hydra.sweep.dir=sweep")
-    printed = read_until(process, "1/6 ")
+    while len(under_way(tmp_path / "sweep")) < 2:  # one on each node
+        assert process.poll() is None, process.communicate()[0]
     os.killpg(other.pid, signal.SIGKILL)
-    printed += process.communicate(timeout=300)[0]
+    printed = process.communicate(timeout=300)[0]
     assert process.returncode == 0, printed
     assert "6/6 " in printed
-    assert [run["status"] for run in results(tmp_path / "sweep").values()] == ["completed"] * 6
+    runs = results(tmp_path / "sweep").values()
+    assert [run["status"] for run in runs] == ["completed"] * 6
+    assert any("resumed" in run for run in runs), "the job of the dead node went on elsewhere, from its checkpoint"
