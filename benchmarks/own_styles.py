@@ -9,14 +9,24 @@ from PIL import Image, ImageDraw, ImageFilter
 from benchmarks.own_strokes import Stroke, written
 
 Random = np.random.Generator
-Style = Callable[[int, Random], bytes]
+Digit = int | np.ndarray  # one to be written, or a picture of one [28, 28] uint8 to be copied, whatever the pen
+Style = Callable[[Digit, Random], bytes]
 Colour = tuple[float, ...]
 
 
 def pen(
-    digit: int, rng: Random, side: int, width: float, *, height: float = 0.6, slant: float = 0.12, margin: float = 0.05
+    digit: Digit,
+    rng: Random,
+    side: int,
+    width: float,
+    *,
+    height: float = 0.6,
+    slant: float = 0.12,
+    margin: float = 0.05,
 ) -> np.ndarray:
     """Ink [side, side] in 0 to 1: the digit `height` of the side tall, somewhere on it, strokes `width` pixels wide."""
+    if isinstance(digit, np.ndarray):
+        return copied(digit, rng, side, height)
     strokes = written(digit, rng, slant)
     tall = height * side
     points = np.concatenate(strokes) * tall
@@ -24,6 +34,17 @@ def pen(
     room = np.maximum(side * (1 - 2 * margin) - (high - low), 0)
     place = side * margin + room * rng.uniform(0.15, 0.85, 2) - low
     return drawn([stroke * tall + place for stroke in strokes], side, width)
+
+
+def copied(picture: np.ndarray, rng: Random, side: int, height: float) -> np.ndarray:
+    """Ink [side, side] in 0 to 1: the picture's digit, enlarged to that part of the side, somewhere on it."""
+    large = round(28 / 20 * height * side)
+    soft = Image.fromarray(picture).resize((large, large), Image.Resampling.BICUBIC)
+    sharp = np.clip((np.asarray(soft, np.float32) / 255 - 0.5) * large / 28 + 0.5, 0, 1)
+    left, top = rng.integers(0, max(1, side - large + 1), 2)
+    ink = np.zeros((side, side), np.float32)
+    ink[top : top + large, left : left + large] = sharp[: side - top, : side - left]
+    return ink
 
 
 def drawn(strokes: list[Stroke], side: int, width: float) -> np.ndarray:
@@ -99,122 +120,122 @@ PAPER = (225, 222, 215)
 PEN = (40, 42, 60)
 
 
-def thin(digit: int, rng: Random) -> bytes:
+def thin(digit: Digit, rng: Random) -> bytes:
     return saved(coloured(pen(digit, rng, 600, 3)))
 
 
-def hairline(digit: int, rng: Random) -> bytes:
+def hairline(digit: Digit, rng: Random) -> bytes:
     return saved(coloured(pen(digit, rng, 1000, 1, height=rng.uniform(0.4, 0.8))))
 
 
-def thick(digit: int, rng: Random) -> bytes:
+def thick(digit: Digit, rng: Random) -> bytes:
     return saved(coloured(pen(digit, rng, 280, 26, height=0.65, margin=0.12)))
 
 
-def fat(digit: int, rng: Random) -> bytes:
+def fat(digit: Digit, rng: Random) -> bytes:
     return saved(coloured(pen(digit, rng, 280, 38, height=0.68, margin=0.14)))
 
 
-def slanted(digit: int, rng: Random) -> bytes:
+def slanted(digit: Digit, rng: Random) -> bytes:
     return saved(coloured(pen(digit, rng, 300, 12, slant=0.6)))
 
 
-def turned(digit: int, rng: Random) -> bytes:
+def turned(digit: Digit, rng: Random) -> bytes:
     ink = Image.fromarray((255 * pen(digit, rng, 300, 12, height=0.5, margin=0.2)).astype(np.uint8))
     return saved(255 - np.asarray(ink.rotate(rng.uniform(-15, 15), Image.Resampling.BICUBIC)))
 
 
-def icon(digit: int, rng: Random) -> bytes:
+def icon(digit: Digit, rng: Random) -> bytes:
     return saved(coloured(pen(digit, rng, 32, 2.5, height=0.7)))
 
 
-def faint_icon(digit: int, rng: Random) -> bytes:
+def faint_icon(digit: Digit, rng: Random) -> bytes:
     return saved(coloured(pen(digit, rng, 28, 1.2, height=0.65), pen=(90, 90, 90)))
 
 
-def huge(digit: int, rng: Random) -> bytes:
+def huge(digit: Digit, rng: Random) -> bytes:
     return saved(coloured(pen(digit, rng, 2400, 60)), "JPEG")
 
 
-def lost(digit: int, rng: Random) -> bytes:
+def lost(digit: Digit, rng: Random) -> bytes:
     return saved(coloured(pen(digit, rng, 1200, 4, height=0.05)))
 
 
-def any_colours(digit: int, rng: Random) -> bytes:
+def any_colours(digit: Digit, rng: Random) -> bytes:
     paper, ink = any_colour(rng)
     return saved(coloured(pen(digit, rng, 300, 12), paper, ink))
 
 
-def yellow(digit: int, rng: Random) -> bytes:
+def yellow(digit: Digit, rng: Random) -> bytes:
     return saved(coloured(pen(digit, rng, 300, 14), pen=(250, 235, 60)))
 
 
-def chalk(digit: int, rng: Random) -> bytes:
+def chalk(digit: Digit, rng: Random) -> bytes:
     ink = pen(digit, rng, 400, 16) * rng.uniform(0.5, 1, (400, 400))
     return photographed(coloured(ink, (45, 65, 55), (235, 235, 225)), rng)
 
 
-def photo(digit: int, rng: Random) -> bytes:
+def photo(digit: Digit, rng: Random) -> bytes:
     return photographed(coloured(pen(digit, rng, 500, 7), PAPER, PEN), rng)
 
 
-def squared_paper(digit: int, rng: Random) -> bytes:
+def squared_paper(digit: Digit, rng: Random) -> bytes:
     lines = squared(500, rng, rng.uniform(0.12, 0.3))
     return photographed(coloured(np.maximum(pen(digit, rng, 500, 9), lines), PAPER, PEN), rng)
 
 
-def dark_squares(digit: int, rng: Random) -> bytes:
+def dark_squares(digit: Digit, rng: Random) -> bytes:
     lines = squared(500, rng, rng.uniform(0.15, 0.3), dark=0.6)
     return photographed(coloured(np.maximum(pen(digit, rng, 500, 10), lines), PAPER, PEN), rng)
 
 
-def lined_paper(digit: int, rng: Random) -> bytes:
+def lined_paper(digit: Digit, rng: Random) -> bytes:
     lines = squared(500, rng, rng.uniform(0.2, 0.4), dark=0.45, rows_only=True)
     return photographed(coloured(np.maximum(pen(digit, rng, 500, 9), lines), PAPER, PEN), rng)
 
 
-def pencil(digit: int, rng: Random) -> bytes:
+def pencil(digit: Digit, rng: Random) -> bytes:
     grain = rng.uniform(0.25, 0.7, (500, 500))
     return photographed(coloured(pen(digit, rng, 500, 8) * grain, PAPER, (70, 70, 75)), rng)
 
 
-def shadowed(digit: int, rng: Random) -> bytes:
+def shadowed(digit: Digit, rng: Random) -> bytes:
     return photographed(coloured(pen(digit, rng, 500, 9), PAPER, PEN) * shadow(500, rng), rng)
 
 
-def dim(digit: int, rng: Random) -> bytes:
+def dim(digit: Digit, rng: Random) -> bytes:
     return photographed(coloured(pen(digit, rng, 500, 9), PAPER, PEN) * 0.3, rng, noise=8, light=0.8)
 
 
-def noisy(digit: int, rng: Random) -> bytes:
+def noisy(digit: Digit, rng: Random) -> bytes:
     return saved(coloured(pen(digit, rng, 200, 10)) + rng.normal(0, 50, (200, 200, 1)))
 
 
-def salt_and_pepper(digit: int, rng: Random) -> bytes:
+def salt_and_pepper(digit: Digit, rng: Random) -> bytes:
     pixels, dots = coloured(pen(digit, rng, 200, 10)), rng.random((200, 200))
     pixels[dots < 0.02], pixels[dots > 0.98] = 0, 255
     return saved(pixels)
 
 
-def blurred(digit: int, rng: Random) -> bytes:
+def blurred(digit: Digit, rng: Random) -> bytes:
     sharp = Image.fromarray(coloured(pen(digit, rng, 300, 14), PAPER, PEN).astype(np.uint8))
     return saved(np.asarray(sharp.filter(ImageFilter.GaussianBlur(6))))
 
 
-def broken(digit: int, rng: Random) -> bytes:
+def broken(digit: Digit, rng: Random) -> bytes:
     ink = pen(digit, rng, 300, 11)
     for x, y in rng.integers(0, 296, (500, 2)):
         ink[y : y + 4, x : x + 4] = 0
     return saved(coloured(ink))
 
 
-def to_the_edge(digit: int, rng: Random) -> bytes:
+def to_the_edge(digit: Digit, rng: Random) -> bytes:
     ink = pen(digit, rng, 300, 16, height=0.6, margin=0.15)
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     return saved(coloured(ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]))
 
 
-def cut_off(digit: int, rng: Random) -> bytes:
+def cut_off(digit: Digit, rng: Random) -> bytes:
     ink = pen(digit, rng, 300, 14, height=0.6, margin=0.1)
     rows, columns = np.flatnonzero(ink.any(1)), np.flatnonzero(ink.any(0))
     cut = round(0.06 * (rows[-1] - rows[0]))
@@ -224,19 +245,19 @@ def cut_off(digit: int, rng: Random) -> bytes:
     return saved(coloured(ink[top:bottom, left:right]))
 
 
-def on_transparent(digit: int, rng: Random) -> bytes:
+def on_transparent(digit: Digit, rng: Random) -> bytes:
     alpha = 255 * pen(digit, rng, 300, 12)
     ink = np.full((300, 300, 3), float(rng.choice([0, 255])))
     return saved(np.dstack([ink, alpha]))
 
 
-def sixteen_bit(digit: int, rng: Random) -> bytes:
+def sixteen_bit(digit: Digit, rng: Random) -> bytes:
     stream = io.BytesIO()
     Image.fromarray((65535 * (1 - pen(digit, rng, 300, 12))).astype(np.uint16)).save(stream, "PNG")
     return stream.getvalue()
 
 
-def cmyk(digit: int, rng: Random) -> bytes:
+def cmyk(digit: Digit, rng: Random) -> bytes:
     stream = io.BytesIO()
     Image.fromarray(coloured(pen(digit, rng, 300, 12), PAPER, PEN).astype(np.uint8)).convert("CMYK").save(
         stream, "JPEG"
@@ -244,21 +265,21 @@ def cmyk(digit: int, rng: Random) -> bytes:
     return stream.getvalue()
 
 
-def palette(digit: int, rng: Random) -> bytes:
+def palette(digit: Digit, rng: Random) -> bytes:
     stream = io.BytesIO()
     picture = Image.fromarray(coloured(pen(digit, rng, 300, 12), *any_colour(rng)).astype(np.uint8))
     picture.quantize(8).save(stream, "GIF")
     return stream.getvalue()
 
 
-def lying_on_its_side(digit: int, rng: Random) -> bytes:
+def lying_on_its_side(digit: Digit, rng: Random) -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6  # to be turned by 90 degrees to stand upright
     lying = np.rot90(coloured(pen(digit, rng, 300, 12), PAPER, PEN))
     return saved(lying, "JPEG", exif=exif.tobytes())
 
 
-def poor_jpeg(digit: int, rng: Random) -> bytes:
+def poor_jpeg(digit: Digit, rng: Random) -> bytes:
     return saved(coloured(pen(digit, rng, 120, 6), PAPER, PEN), "JPEG", quality=8)
 
 

@@ -100,15 +100,16 @@ def demo(
         needs(module, "demo")
     import socket
 
-    from mnist_lit.digits.checkpoint import CheckpointNetwork
-    from mnist_lit.digits.server import build_app, serve
-
-    network = CheckpointNetwork(run)
     try:
         listener = socket.create_server((host, port))
     except OSError as error:
-        raise UserError(f"--host {host} --port {port}: cannot listen there ({error.strerror or error})") from error
+        reason = str(error.strerror).partition(" (while")[0]
+        raise UserError(f"--host {host} --port {port}: cannot listen there ({reason})") from error
     with listener:
+        from mnist_lit.digits.checkpoint import CheckpointNetwork
+        from mnist_lit.digits.server import build_app, serve
+
+        network = CheckpointNetwork(run)
         loopback = host in ("127.0.0.1", "localhost")
         typer.echo(network.about)
         typer.echo(f"http://{host}:{listener.getsockname()[1]}/  (Ctrl-C ends it)")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mnist_lit.digits.networks import Network
-from mnist_lit.digits.read import Reading, pictures_in, read_pictures
+from mnist_lit.digits.read import NO_PICTURES, Reading, pictures_in, read_pictures
 from mnist_lit.errors import UserError
 from mnist_lit.statistics import wilson_interval
 
@@ -43,6 +43,8 @@ def evaluate_pictures(network: Network, folder: Path) -> Outcome:
     if not folder.is_dir():
         raise UserError(f"--pictures {folder}: there is no such folder")
     files = pictures_in([str(folder)])
+    if files == [str(folder)]:
+        raise UserError(f"--pictures {folder}: {NO_PICTURES}")
     labels = labels_of(files)
     return Outcome(list(read_pictures(network, files)), labels)
 

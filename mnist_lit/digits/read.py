@@ -12,10 +12,10 @@ import numpy as np
 from mnist_lit.digits.networks import Network
 from mnist_lit.digits.picture import BadPicture
 from mnist_lit.digits.prepare import Digit, prepare_many, prepare_one
-from mnist_lit.errors import UserError
 
 AT_ONCE = 64  # pictures
 STDIN = "-"
+NO_PICTURES = "there are no pictures in this folder"
 SUFFIXES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".avif", ".jp2", ".ico"}
 
 
@@ -40,18 +40,13 @@ class Reading:
 
 
 def pictures_in(sources: Iterable[str]) -> list[str]:
-    """Files as they are named, and for a folder the pictures in it, ordered by name.
-
-    Raises:
-        UserError: if a folder holds no picture.
-    """
+    """Files as they are named, and for a folder the pictures in it, ordered by name; or the folder if it has none."""
     files = []
     for source in sources:
         if source != STDIN and Path(source).is_dir():
-            inside = [str(path) for path in sorted(Path(source).rglob("*")) if path.suffix.lower() in SUFFIXES]
-            if not inside:
-                raise UserError(f"{source}: there are no pictures in this folder ({', '.join(sorted(SUFFIXES))})")
-            files += inside
+            files += [str(path) for path in sorted(Path(source).rglob("*")) if path.suffix.lower() in SUFFIXES] or [
+                source
+            ]
         else:
             files.append(source)
     return files
@@ -67,6 +62,8 @@ def read_pictures(network: Network, files: Sequence[str], many: bool = False) ->
 
 
 def _prepared(file: str, many: bool) -> list[Reading]:
+    if file != STDIN and Path(file).is_dir():
+        return [Reading(file, error=NO_PICTURES)]
     try:
         source = sys.stdin.buffer.read() if file == STDIN else Path(file)
         digits = prepare_many(source) if many else [prepare_one(source)]

@@ -65,7 +65,7 @@ def draw(page: Any, digit: int, rng: np.random.Generator) -> None:
     box = page.locator("#pad").bounding_box()
     corner, size = np.array([box["x"], box["y"]]), np.array([box["width"], box["height"]])
     for stroke in written(digit, rng):
-        points = corner + size * (0.2 + 0.6 * stroke[[*range(0, len(stroke), 3), -1]])
+        points = corner + size * (0.2 + 0.6 * stroke[[*range(0, len(stroke), 8), -1]])
         page.mouse.move(*points[0])
         page.mouse.down()
         for point in points[1:]:

@@ -23,11 +23,14 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 from starlette.testclient import TestClient
+from typer.testing import CliRunner
 
 from benchmarks.own_styles import STYLES
+from mnist_lit.cli import app
 from mnist_lit.digits import server
 from mnist_lit.digits.checkpoint import CheckpointNetwork
 from mnist_lit.digits.saliency import saliency
+from mnist_lit.errors import UserError
 from tests.digits.test_bad_pictures import BAD
 from tests.digits.test_preparation import several
 
@@ -52,8 +55,8 @@ def address(network: CheckpointNetwork, monkeypatch: pytest.MonkeyPatch) -> Iter
     """A server as `mnist-lit demo` runs it, less patient."""
     monkeypatch.setattr(server, "PATIENCE", 1.0)
     listener = socket.create_server(("127.0.0.1", 0))
-    app = server.build_app(network, ["127.0.0.1"])
-    running = uvicorn.Server(uvicorn.Config(app, http=server.ImpatientProtocol, ws="none", log_level="error"))
+    served = server.build_app(network, ["127.0.0.1"])
+    running = uvicorn.Server(uvicorn.Config(served, http=server.ImpatientProtocol, ws="none", log_level="error"))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     yield listener.getsockname()
@@ -96,6 +99,13 @@ def test_bad_pictures_are_refused_with_the_reason(client: TestClient, name: str)
 def test_bodies_over_5_mb_are_refused(client: TestClient) -> None:
     assert client.post("/api/read", content=PICTURE + bytes(server.LARGEST_BODY)).status_code == 413
     assert client.post("/api/read", content=PICTURE + bytes(4_000_000)).status_code == 200
+
+
+def test_a_port_that_is_taken_is_said(small_run: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        arguments = ["demo", str(small_run), "--port", str(taken.getsockname()[1])]
+        with pytest.raises(UserError, match="cannot listen there"):
+            CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
 def test_other_names_for_this_machine_are_refused(client: TestClient) -> None:
