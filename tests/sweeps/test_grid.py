@@ -199,12 +199,16 @@ def test_a_sweep_that_is_going_on_is_not_gone_on_with_twice(tmp_path: Path) -> N
     assert "error: sweep is held by a run that is still going" in printed
 
 
+LESSON = "# @package _global_\nhydra: {mode: MULTIRUN, sweeper: {params: {model.hidden: '[16],[32]'}}}\n"
+
+
 def test_a_lesson_is_a_sweep_and_the_command_of_one_of_its_runs_is_one_run(command: Command, tmp_path: Path) -> None:
-    small = ["data=digits", "~data.fallback", "trainer=cpu", "callbacks=none", "trainer.max_epochs=1", "seed=0"]
-    lesson = command("sweep=linear_layers", *small, "model.activation=relu", "hydra.sweep.dir=sweep")
+    (tmp_path / "conf" / "sweep").mkdir(parents=True)
+    (tmp_path / "conf" / "sweep" / "lesson.yaml").write_text(LESSON)
+    lesson = command("--config-dir=conf", "sweep=lesson", *QUICK, "hydra.sweep.dir=sweep", "trainer.max_epochs=1")
     assert lesson.code == 0, lesson.output
     runs = results(tmp_path / "sweep")
-    assert len(runs) == 3
-    again = command(*shlex.split(str(runs["2_mlp_4x64_digits"]["command"]))[2:])
+    assert len(runs) == 2
+    again = command("--config-dir=conf", *shlex.split(str(runs["1_mlp_128_64_digits"]["command"]))[2:])
     assert again.code == 0, again.output
-    assert again.result["params"] == runs["2_mlp_4x64_digits"]["params"] == 59_210
+    assert again.result["params"] == runs["1_mlp_128_64_digits"]["params"] == 784 * 32 + 362
