@@ -40,7 +40,7 @@ def enter(main: Callable[[], object]) -> None:
 
 def _extra(message: str) -> str:
     """What to install, where Hydra does not find a launcher that only a plugin has."""
-    missing = re.search(r"Could not find 'hydra/launcher/(joblib|ray|submitit)", message)
+    missing = re.search(r"Could not (?:find|load) 'hydra/launcher/(joblib|ray|submitit)", message)
     return f"\nNot installed: pip install -e '.[{missing[1]}]'" if missing else ""
 
 

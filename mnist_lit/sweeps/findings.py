@@ -1,7 +1,6 @@
 """What a search has found: said at its end, and kept in study.json for the report."""
 
 import json
-import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +19,7 @@ from mnist_lit.sweeps.space import Space
 from mnist_lit.sweeps.study import best, counted
 from mnist_lit.sweeps.trial import shown
 from mnist_lit.sweeps.watch import reason, say
+from mnist_lit.training.preflight import run_command
 
 MOST = 10  # trials in the table
 
@@ -41,7 +41,7 @@ def tell_findings(study: optuna.Study, sweep: SweepSection, space: Space, folder
             listed = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
             say(f"what mattered for {objective}: {listed}")
         for trial in winners[:MOST]:
-            say(f"trial {trial.number} again  {shlex.join(['python', 'train.py', *space.overrides(trial.params)])}")
+            say(f"trial {trial.number} again  {run_command(space.overrides(trial.params))}")
     say(f"as a page with plots  mnist-lit report {folder} --html page.html")
     return bool(winners)
 

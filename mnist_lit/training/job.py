@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.models.meter import LossNotFinite
 from mnist_lit.signals import cleaning_up
 from mnist_lit.training.checkpoints import LAST
-from mnist_lit.training.preflight import checked_config
+from mnist_lit.training.preflight import checked_config, run_command
 from mnist_lit.training.ranks import train_in_ranks
 from mnist_lit.training.run import resume_command, train
 
@@ -35,7 +34,7 @@ def run_in(folder: Path, cfg: DictConfig, *, resume: bool, watchers: Sequence[Ca
     """
     hydra = HydraConfig.get()
     origin = {
-        "command": shlex.join(["python", "train.py", *hydra.overrides.task]),
+        "command": run_command(hydra.overrides.task),
         "choices": {group: name for group, name in hydra.runtime.choices.items() if not group.startswith("hydra/")},
     }
     logging.raiseExceptions = False  # a disk too full for train.log shall not print a traceback a line

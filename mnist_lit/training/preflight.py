@@ -1,6 +1,7 @@
 """What happens before Hydra makes a run's folder: check the config, get the data, claim the folder. No torch here."""
 
 import importlib.util
+import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -25,7 +26,7 @@ from mnist_lit.training.loggers import check_extras
 from mnist_lit.training.resume import NothingToDo, hold, resumed_config
 
 TRACES_OF_A_RUN = ("result.json", "config.yaml", "checkpoints", "metrics.csv", "sweep.yaml")
-SWEEPERS = ("grid", "optuna")
+SWEEPERS = ("basic", "optuna")
 
 
 class Preflight(Callback):
@@ -102,6 +103,12 @@ def check_surroundings(config: TrainConfig) -> None:
         from mnist_lit.training.networks import network_class
 
         network_class(config.model.target, config.model.options())
+
+
+def run_command(overrides: Sequence[str]) -> str:
+    """What to type for one run; the files of conf/sweep/ would make many of it."""
+    one = ["hydra.mode=RUN"] if any(text.startswith("sweep=") for text in overrides) else []
+    return shlex.join(["python", "train.py", *overrides, *one])
 
 
 def missing_data(checked: TrainConfig) -> str | None:

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -70,7 +71,6 @@ def test_what_is_wrong_in_any_job_is_named(arguments: list[str], named: str) -> 
             "pip install -e '.[ray]'",
             marks=pytest.mark.skipif(importlib.util.find_spec("ray") is not None, reason="has Ray"),
         ),
-        (["hydra/sweeper=basic"], "should be one of grid, optuna"),
         (["sweep.resume=nowhere"], "sweep.resume=nowhere: is not the folder of a grid"),
         (["hydra.sweep.subdir=same"], "hydra.sweep.subdir=same"),
     ],
@@ -197,3 +197,18 @@ def test_a_sweep_that_is_going_on_is_not_gone_on_with_twice(tmp_path: Path) -> N
     process.communicate()
     assert second.returncode == 1
     assert "error: sweep is held by a run that is still going" in printed
+
+
+LESSON = "# @package _global_\nhydra: {mode: MULTIRUN, sweeper: {params: {model.hidden: '[16],[32]'}}}\n"
+
+
+def test_a_lesson_is_a_sweep_and_the_command_of_one_of_its_runs_is_one_run(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "sweep").mkdir(parents=True)
+    (tmp_path / "conf" / "sweep" / "lesson.yaml").write_text(LESSON)
+    lesson = command("--config-dir=conf", "sweep=lesson", *QUICK, "hydra.sweep.dir=sweep", "trainer.max_epochs=1")
+    assert lesson.code == 0, lesson.output
+    runs = results(tmp_path / "sweep")
+    assert len(runs) == 2
+    again = command("--config-dir=conf", *shlex.split(str(runs["1_mlp_128_64_digits"]["command"]))[2:])
+    assert again.code == 0, again.output
+    assert again.result["params"] == runs["1_mlp_128_64_digits"]["params"] == 784 * 32 + 362
