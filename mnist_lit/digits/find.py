@@ -72,15 +72,16 @@ def without_lines(mask: np.ndarray) -> np.ndarray:
 
 def _lines(mask: np.ndarray) -> tuple[np.ndarray, int]:
     """The pixels of thin lines that run from left to right, but not where a stroke crosses them, and how many lines."""
-    height, width = mask.shape
+    width = mask.shape[1]
     thickest = max(2, round(0.025 * width))
     found = np.zeros_like(mask)
     if not (mask[:, :thickest].any() and mask[:, -thickest:].any()):
         return found, 0
     y, x = np.nonzero(mask)
     for slope in np.linspace(-STEEPEST, STEEPEST, 41):
-        rows = np.rint(y - slope * (x - width / 2)).astype(int) + height
-        counts = np.bincount(rows, minlength=3 * height)
+        rows = np.rint(y - slope * x).astype(int)
+        rows -= rows.min()
+        counts = np.bincount(rows)
         for row in np.flatnonzero(counts > 0.7 * width):
             near = np.abs(rows - row) <= thickest // 2 + 1
             found[y[near], x[near]] = True

@@ -31,13 +31,13 @@ def ink_of(picture: Image.Image) -> tuple[np.ndarray, int] | None:
     """
     pixels = np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
     factor, source = -(-max(picture.size) // LARGEST), SCREEN if _clean(pixels) else CAMERA
-    colours = source.tones[pixels if factor == 1 else _pooled(pixels, factor, np.mean)]
+    colours = source.tones[pixels if factor == 1 else _pooled(pixels, factor, np.add) // factor**2]
     background = paper(colours)
     direction = _direction(colours - background, source.faintest)
     if direction is None:
         return None
     if factor > 1 and source is SCREEN:  # then the thinnest line keeps its full darkness
-        low, high = (_pooled(pixels, factor, extreme) for extreme in (np.min, np.max))
+        low, high = (_pooled(pixels, factor, extreme) for extreme in (np.minimum, np.maximum))
         colours = source.tones[np.where(direction[:, None, None] > 0, high, low)]
     ink = np.tensordot(direction, colours - background, 1)
     noise = float(np.median(np.abs(np.diff(ink, axis=1)))) * 1.05  # of a difference of two, and a median of |x|
@@ -107,16 +107,12 @@ def _without_noise(ink: np.ndarray, noise: float, faintest: float) -> np.ndarray
     return np.clip((ink - noise) / (typical - noise), 0, 1.5).astype(np.float32)
 
 
-def _pooled(pixels: np.ndarray, factor: int, of: object) -> np.ndarray:
-    """[3, h, w] uint8 → one value for each `factor` × `factor` pixels: their mean, least or greatest."""
+def _pooled(pixels: np.ndarray, factor: int, pick: np.ufunc) -> np.ndarray:
+    """[3, h, w] uint8 → one value for each `factor` × `factor` pixels: their sum (np.add), least or greatest."""
     height, width = (size // factor * factor for size in pixels.shape[1:])
-    pixels = pixels[:, :height, :width]
-    if of is np.mean:
-        rows = pixels.reshape(3, height // factor, factor, width).sum(2, dtype=np.uint16)
-        return (sum(rows[:, :, k::factor] for k in range(factor)) // factor**2).astype(np.uint8)
-    pick = np.minimum if of is np.min else np.maximum
-    rows = pick.reduce(pixels.reshape(3, height // factor, factor, width), axis=2)
-    return pick.reduce([rows[:, :, k::factor] for k in range(factor)])
+    bands = pixels[:, :height, :width].reshape(3, height // factor, factor, width)
+    rows = pick.reduce(bands, axis=2, dtype=np.uint16)
+    return np.asarray(pick.reduce([rows[:, :, start::factor] for start in range(factor)]))
 
 
 def _clean(pixels: np.ndarray) -> bool:

@@ -11,6 +11,7 @@ from mnist_lit.errors import UserError
 
 MOST_PIXELS = 64_000_000  # 200 MB when decoded
 LEAST_SIDE = 5  # pixels; ten digits cannot be told apart on fewer
+NARROWEST = 20  # times as long as wide
 ENOUGH = 800  # pixels a side; a larger JPEG is decoded at a fraction of its size, in a fraction of the time
 
 
@@ -58,7 +59,11 @@ def _check(picture: Image.Image) -> None:
     if width * height > MOST_PIXELS:
         raise BadPicture(f"is too large: {width:,} × {height:,}, at most {MOST_PIXELS:,} pixels can be read")
     if min(width, height) < LEAST_SIDE:
-        raise BadPicture(f"is too small: {width} × {height} pixels, at least {LEAST_SIDE} × {LEAST_SIDE} are needed")
+        raise BadPicture(
+            f"is too small: {width:,} × {height:,} pixels, at least {LEAST_SIDE} × {LEAST_SIDE} are needed"
+        )
+    if max(width, height) > NARROWEST * min(width, height):
+        raise BadPicture(f"is too narrow: {width:,} × {height:,} pixels, at most 1 to {NARROWEST} can be read")
     frames = getattr(picture, "n_frames", 1)
     if frames > 1 and picture.format != "MPO":  # an MPO's further pictures are previews of the first
         raise BadPicture(f"is animated or has several pages ({frames}); a single picture is needed")

@@ -1,6 +1,7 @@
 """Whatever the picture looks like, the network sees the digit as MNIST would have drawn it."""
 
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -121,6 +122,29 @@ def test_several_digits_are_said_and_found_from_left_to_right(digits: list[int])
 def test_strokes_that_do_not_touch_are_one_digit() -> None:
     for seed in range(10):
         prepare_one(STYLES["broken"](5, rng(seed)))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    seed=some.integers(0, 2**32 - 1),
+    short=some.integers(5, 300),
+    ratio=some.floats(1, 20),
+    kind=some.sampled_from(["noise", "dots", "bars"]),
+    lying=some.booleans(),
+)
+@pytest.mark.filterwarnings("error")
+def test_any_size_and_content_is_read_or_said_to_be_blank(
+    seed: int, short: int, ratio: float, kind: str, lying: bool
+) -> None:
+    long, random = min(int(short * ratio), 2500), rng(seed)
+    pixels = random.integers(0, 256, (long, short, 3))
+    if kind == "dots":
+        pixels = np.where(random.random((long, short, 1)) < 0.1, 0, np.full(3, 255))
+    if kind == "bars":
+        pixels = np.where((np.arange(short) % 7 == 3)[:, None], 0, np.full((long, short, 3), 255))
+    with suppress(BadPicture):
+        for digit in prepare_many(saved(pixels.swapaxes(0, 1) if lying else pixels)):
+            assert digit.pixels.shape == (28, 28)
 
 
 @settings(max_examples=30, deadline=None)
