@@ -149,5 +149,8 @@ def _quantize(path: Path, pixels: np.ndarray) -> None:
             batch = next(self.batches, None)
             return None if batch is None else {"pixels": batch}
 
-    logging.getLogger().setLevel(logging.ERROR)  # it advises a step that changes nothing here
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.ERROR)  # it advises a step that changes nothing here
     quantize_static(path, path, Calibration(), quant_format=QuantFormat.QDQ, per_channel=True)
+    root.setLevel(level)
