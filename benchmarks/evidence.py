@@ -10,8 +10,9 @@ from pathlib import Path
 from benchmarks.product import PROJECT
 from mnist_lit.reports.leaderboard import Leaderboard, leaderboard
 from mnist_lit.reports.render import cells, headings, markdown_table
-from mnist_lit.reports.runs import Run, UnreadableRun, find_runs, read_run
+from mnist_lit.reports.runs import UnreadableRun, find_runs, read_run
 
+SEARCHES = ("learning_rate_search",)  # in conf/sweep, but no lesson
 MARK = re.compile(r"(<!-- results -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -27,7 +28,7 @@ def main() -> None:
     for preset in presets:
         for seed in range(chosen.seeds):
             train(chosen.folder / "presets" / f"{preset}_{seed}", f"experiment={preset}", f"seed={seed}")
-    lessons = [] if chosen.no_lessons else names("sweep")
+    lessons = [] if chosen.no_lessons else [name for name in names("sweep") if name not in SEARCHES]
     for lesson in lessons:
         sweep(chosen.folder / "lessons" / lesson, f"sweep={lesson}")
     write(chosen.folder, lessons)
@@ -59,7 +60,7 @@ def write(folder: Path, lessons: list[str]) -> None:
         "# Results",
         f"Written by `python -m benchmarks.evidence` from {sum(row.n for row in presets.rows)} runs of the presets in "
         "`conf/experiment/` and those of the lessons in `conf/sweep/`, on the real MNIST.",
-        surroundings([run for row in presets.rows for run in row.runs]),
+        surroundings(presets),
         "## Presets",
         "`published` is what the article says, `reference` what its own training loop reached when it was run once; "
         "`test_acc` is the official 10,000 test images, mean ± standard deviation over the seeds.",
@@ -75,9 +76,14 @@ def write(folder: Path, lessons: list[str]) -> None:
     readme.write_text(MARK.sub(lambda mark: mark[1] + short_table(presets) + mark[2], readme.read_text()))
 
 
-def surroundings(runs: list[Run]) -> str:
+def surroundings(board: Leaderboard) -> str:
+    runs = [run for row in board.rows for run in row.runs]
+    presets: dict[str, set[str]] = {}
+    for run in runs:
+        presets.setdefault(run.result["device"], set()).add(run.choices["experiment"])
+    devices = "; ".join(f"{device}: {', '.join(sorted(names))}" for device, names in sorted(presets.items()))
     versions = ", ".join(f"{name} {version}" for name, version in runs[0].result["versions"].items())
-    devices, commits = (", ".join(sorted({run.result[key] for run in runs})) for key in ("device", "git_commit"))
+    commits = ", ".join(sorted({run.result["git_commit"] for run in runs}))
     return f"Machine: {devices}. Versions: {versions}. Commit: {commits}."
 
 
