@@ -1,6 +1,8 @@
 """Grids: what four runs cost in one process, and whether jobs side by side get their fair share of the machine."""
 
 import json
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 from statistics import median
@@ -9,7 +11,7 @@ from hydra.core.utils import env_override
 from joblib import cpu_count
 
 from benchmarks.processes import finish
-from benchmarks.product import DEFAULTS, PROJECT
+from benchmarks.product import DEFAULTS, PROJECT, environment
 from benchmarks.rounds import Row, medians, ratio, spread, take_turns
 from benchmarks.versus import mnist_root
 
@@ -71,7 +73,29 @@ def fair_share(rounds: int, quick: bool) -> list[Row]:
             goal,
             at_most=True,
             detail=f"{spread(measured[f'{cores} jobs'], measured['one job alone'])} {medians(measured)};",
-            reason="cause not established; the cores share caches and memory",
+            reason="so much the cores slow each other down: see the last row",
         )
         for what, measured, goal in (("fit", fits, 1.15), ("the whole command", seconds, None))
-    ]
+    ] + [machine(rounds, cores)]
+
+
+def machine(rounds: int, cores: int) -> Row:
+    """What the machine itself gives: hand-written loops in processes side by side against one of them alone."""
+    loop = f"from benchmarks.opponents import bare; print(bare(*{[*DEFAULTS, *JOB]}, epochs=5).train)"
+
+    def slowest_of(processes: int) -> float:
+        one_thread = environment() | {"OMP_NUM_THREADS": "1"}
+        started = [
+            subprocess.Popen([sys.executable, "-c", loop], env=one_thread, stdout=subprocess.PIPE, text=True)
+            for _ in range(processes)
+        ]
+        return max(float(process.communicate()[0]) for process in started)
+
+    seconds = take_turns({"one loop": lambda: slowest_of(1), f"{cores} loops": lambda: slowest_of(cores)}, rounds)
+    return Row(
+        f"{cores} hand-written loops on {cores} cores against one on one",
+        ratio(seconds[f"{cores} loops"], seconds["one loop"]),
+        None,
+        at_most=True,
+        detail=f"{spread(seconds[f'{cores} loops'], seconds['one loop'])} {medians(seconds)}",
+    )
