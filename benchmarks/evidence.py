@@ -59,7 +59,7 @@ def write(folder: Path, lessons: list[str]) -> None:
     parts = [
         "# Results",
         f"Written by `python -m benchmarks.evidence` from {sum(row.n for row in presets.rows)} runs of the presets in "
-        "`conf/experiment/` and those of the lessons in `conf/sweep/`, on the real MNIST.",
+        f"`conf/experiment/`{' and those of the lessons in `conf/sweep/`' if lessons else ''}, on the real MNIST.",
         surroundings(presets),
         "## Presets",
         "`published` is what the article says, `reference` what its own training loop reached when it was run once; "
