@@ -63,8 +63,8 @@ def write(folder: Path, lessons: list[str]) -> None:
         surroundings(presets),
         "## Presets",
         "`published` is what the article says, `reference` what its own training loop reached when it was run once; "
-        "`test_acc` is the official 10,000 test images, mean ± standard deviation over the seeds. `fit s` is no benchmark: "
-        "the machine may have had other work beside; for speed see `benchmarks/results.md`.",
+        "`test_acc` is the official 10,000 test images, mean ± standard deviation over the seeds. `fit s` is no "
+        "benchmark: the machine may have had other work beside; for speed see `benchmarks/results.md`.",
         markdown_table(presets),
     ]
     for lesson in lessons:
