@@ -105,7 +105,7 @@ class Outcome:
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
-    parser.add_argument("--stops", type=int, default=9, help="how often each run is killed or stopped")
+    parser.add_argument("--stops", type=int, default=11, help="how often each run is killed or stopped")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     parser.add_argument("--only", default="", help="the cases with this in their name")
     arguments = parser.parse_args()
