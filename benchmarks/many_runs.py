@@ -3,6 +3,7 @@
 import shutil
 import tempfile
 from pathlib import Path
+from statistics import median
 
 import yaml
 
@@ -39,7 +40,7 @@ def report(rounds: int, quick: bool) -> list[Row]:
     return [
         Row(
             f"`mnist-lit report` over {RUNS:,} runs, with the HTML page",
-            sorted(seconds["page"])[len(seconds["page"]) // 2],
+            median(seconds["page"]),
             10,
             at_most=True,
             unit="s",

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from mnist_lit.digits.extras import needs
 from mnist_lit.errors import UserError
+from mnist_lit.extras import needs
 
 Run = Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint in one.")]
 

@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from mnist_lit.digits.extras import needs
 from mnist_lit.errors import UserError
+from mnist_lit.extras import needs
 
 
 class Network(Protocol):

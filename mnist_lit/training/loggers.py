@@ -1,12 +1,11 @@
 """The switches of `conf/logger` → Lightning loggers."""
 
-import importlib.util
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mnist_lit.config import LoggerSection
-from mnist_lit.errors import UserError
+from mnist_lit.extras import check_installed
 
 if TYPE_CHECKING:
     from lightning.pytorch.loggers import Logger
@@ -19,8 +18,8 @@ EXTRAS = ("mlflow", "wandb")
 def check_extras(switches: LoggerSection) -> None:
     """Raises UserError if a tracker is on whose package is not installed."""
     for extra in EXTRAS:
-        if getattr(switches, extra) and importlib.util.find_spec(extra) is None:
-            raise UserError(f"logger.{extra}=true: {extra} is not installed; pip install -e '.[{extra}]'")
+        if getattr(switches, extra):
+            check_installed(extra, f"logger.{extra}=true")
 
 
 def build_loggers(

@@ -1,6 +1,5 @@
 """What happens before Hydra makes a run's folder: check the config, get the data, claim the folder. No torch here."""
 
-import importlib.util
 import shlex
 import sys
 import traceback
@@ -20,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from mnist_lit.config import MNISTData, OwnModel, TrainConfig, parse_config
 from mnist_lit.data.files import MNISTUnavailable, ensure_mnist
 from mnist_lit.errors import UserError
+from mnist_lit.extras import check_installed
 from mnist_lit.front_door import TRACEBACKS_WANTED
 from mnist_lit.signals import cleaning_up
 from mnist_lit.training.loggers import check_extras
@@ -56,8 +56,8 @@ class Preflight(Callback):
             sweeper = config.hydra.runtime.choices["hydra/sweeper"]
             if sweeper not in SWEEPERS:
                 raise UserError(f"hydra/sweeper={sweeper}: should be one of {', '.join(SWEEPERS)}")
-            if sweeper == "optuna" and importlib.util.find_spec("optuna") is None:
-                raise UserError("hydra/sweeper=optuna: optuna is not installed; pip install -e '.[optuna]'")
+            if sweeper == "optuna":
+                check_installed("optuna", "hydra/sweeper=optuna")
 
 
 def checked_config(config: DictConfig) -> TrainConfig:
