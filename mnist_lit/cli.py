@@ -8,6 +8,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from mnist_lit import quick_exit
 from mnist_lit.digits import commands
 from mnist_lit.errors import UserError
 
@@ -141,3 +142,7 @@ def main() -> None:
         app()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except SystemExit as end:
+        if not end.code:
+            quick_exit.done()
+        raise

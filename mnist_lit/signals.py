@@ -3,10 +3,11 @@
 import os
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from types import FrameType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
+Handler = Callable[[int, FrameType | None], None]
 
 
 class RunInterrupted(SystemExit):
@@ -34,35 +35,27 @@ def stop(signum: int, frame: FrameType | None) -> None:
     raise RunInterrupted(signum)
 
 
-def on_signals(handler: Callable[[int, FrameType | None], None]) -> None:
+def on_signals(handler: Handler) -> None:
     for signum in STOPPING:
         signal.signal(signum, handler)
 
 
-@contextmanager
-def cleaning_up() -> Iterator[None]:
-    """Within it `stop` takes the place of `stop_dead`; in a program that has its own handlers those stay."""
-    if stop_dead not in (signal.getsignal(signum) for signum in STOPPING):
-        yield
-        return
-    on_signals(stop)
-    try:
-        yield
-    finally:
-        on_signals(stop_dead)
+def cleaning_up() -> AbstractContextManager[None]:
+    """Within it `stop` takes the place of `stop_dead`."""
+    return in_place_of(stop_dead, stop)
 
 
 @contextmanager
-def importing() -> Iterator[None]:
-    """Within it `stop_dead` takes the place of `stop`, for the sake of C++ libraries."""
-    if stop not in (signal.getsignal(signum) for signum in STOPPING):
+def in_place_of(before: Handler, within: Handler) -> Iterator[None]:
+    """Within it another handler is there, if `before` was; a program's own handlers stay."""
+    if before not in (signal.getsignal(signum) for signum in STOPPING):
         yield
         return
-    on_signals(stop_dead)
+    on_signals(within)
     try:
         yield
     finally:
-        on_signals(stop)
+        on_signals(before)
 
 
 def _say(signum: int) -> None:

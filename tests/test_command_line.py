@@ -68,6 +68,24 @@ def test_bad_input_is_one_clear_error_and_leaves_nothing(
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.parametrize(("last_words", "code"), [("done()", 0), ("done; sys.exit(3)", 3)])
+def test_a_program_that_is_done_ends_at_once_but_tidily(last_words: str, code: int) -> None:
+    program = f"""
+from mnist_lit import quick_exit
+import atexit, sys
+class Part:
+    def __del__(self): print("taken apart")
+part = Part()
+atexit.register(print, "what a library does last")
+print("work")
+quick_exit.{last_words}
+"""
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert ended.returncode == code
+    assert ended.stdout.splitlines()[:2] == ["work", "what a library does last"]
+    assert ("taken apart" in ended.stdout) is (code != 0)
+
+
 def test_a_run_tells_its_story(command: Command) -> None:
     done = command(*TINY)
     assert done.code == 0, done.output

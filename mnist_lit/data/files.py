@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 import zlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,13 +86,20 @@ def torchvision_mirrors() -> list[str]:
 
 def _fault(path: Path, md5: str) -> str | None:
     try:
-        with path.open("rb") as stream:
-            actual = hashlib.file_digest(stream, "md5").hexdigest()
+        status = path.stat()
+        actual = _md5(path, status.st_ino, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
         return "missing"
     except OSError as error:
         return error.strerror or str(error)
     return None if actual == md5 else f"wrong checksum ({path.stat().st_size:,} bytes)"
+
+
+@cache
+def _md5(path: Path, *version: int) -> str:
+    """Of a file that stays as it is it is asked for before and after each part of a run, and in each run of a sweep."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "md5").hexdigest()
 
 
 def _restore(folder: Path, file: MNISTFile, fault: str, mirrors: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ import rich
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mnist_lit.signals import importing
+from mnist_lit.importing import importing
 from mnist_lit.sweeps.state import finished, record_failure, record_start
 from mnist_lit.training.console import ConsoleHandler
 from mnist_lit.training.resume import hold
