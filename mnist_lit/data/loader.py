@@ -11,6 +11,8 @@ from torch import Tensor
 from mnist_lit.data.augment import Augment
 from mnist_lit.data.datasets import Part
 
+TOGETHER = 1024  # samples that are prepared at once: few enough to be in the cache still when they are trained on
+
 
 def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
     """A permutation of range(size) that depends on (seed, epoch) and on nothing else."""
@@ -81,10 +83,14 @@ class Block:
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         """Pairs of images [batch, 1, 28, 28] float32, normalised, and labels [batch] int64."""
-        for all_ranks in self.indices:
-            index = self.share.of(all_ranks)
-            batch = self.part[index]
-            yield self.normalize(self.augment(batch.images, index)), batch.labels
+        together = max(1, TOGETHER // len(self.indices[0]))
+        for start in range(0, len(self), together):
+            indices = [self.share.of(index) for index in self.indices[start : start + together]]
+            sizes = [len(index) for index in indices]
+            all_of_them = torch.cat(indices)
+            part = self.part[all_of_them]
+            images = self.normalize(self.augment(part.images, all_of_them))
+            yield from zip(images.split(sizes), part.labels.split(sizes), strict=True)
 
 
 class TrainLoader:

@@ -17,7 +17,7 @@ from mnist_lit.data.loader import Block
 from mnist_lit.models.layers import OUTPUTS, probabilities
 from mnist_lit.models.losses import Loss
 from mnist_lit.models.meter import TrainMeter
-from mnist_lit.models.steps import make_step, make_step_directly, needs_lightning
+from mnist_lit.models.steps import step_of
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -83,12 +83,12 @@ class DigitClassifier(LightningModule):
         optimizer = cast(LightningOptimizer, self.optimizers())
         scheduler = cast(LRScheduler | None, self.lr_schedulers())
         profile = self.trainer.profiler.profile  # type: ignore[attr-defined]
-        step = make_step if needs_lightning(self.trainer, self) else make_step_directly
+        make_step = step_of(self, optimizer, self.gradient_clip_val)
         for (images, labels), weight in zip(block, block.weights, strict=True):
             with profile("forward"):
                 outputs = self(images)
                 loss = self.loss(outputs, labels)
-            step(self, optimizer, loss if weight == 1 else loss * weight, self.gradient_clip_val)
+            make_step(loss if weight == 1 else loss * weight)
             self.meter.update(loss, outputs, labels, optimizer.param_groups[0]["lr"])
             if scheduler is not None:
                 scheduler.step()
