@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import blocks, flops, many_runs, processes, results, scaling, sweeps, versus
+from benchmarks import blocks, flops, many_runs, processes, results, scaling, sweeps, tricks, versus
 from benchmarks.rounds import Row
 
 
@@ -30,6 +30,7 @@ def main() -> None:
         "memory": processes.memory,
         "flops": flops.flops,
         "blocks": blocks.blocks,
+        "tricks": tricks.tricks,
         "report": many_runs.report,
         "sweeps": sweeps.sweeps,
     }
@@ -50,6 +51,7 @@ def main() -> None:
 
     console = Console()
     rounds = 1 if arguments.quick else arguments.rounds
+    arguments.out.mkdir(parents=True, exist_ok=True)
     for name in arguments.parts or parts:
         rows = parts[name](rounds, arguments.quick)
         console.print(as_table(name, rows))

