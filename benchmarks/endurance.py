@@ -10,14 +10,10 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from benchmarks.mirror import Mirror
 from benchmarks.product import PROJECT, config_of, environment
 from mnist_lit.data.files import raw_folder
 from mnist_lit.training.run import train
@@ -71,10 +67,10 @@ def one_after_the_other(runs: int) -> int:
 def all_at_once(processes: int) -> int:
     """Where they download from is counted by a server on loopback, which hands out this machine's MNIST."""
     raw = raw_folder(os.environ.get("MNIST_LIT_DATA", "data"))
-    with tempfile.TemporaryDirectory() as folder, serve(raw) as (url, asked):
+    with tempfile.TemporaryDirectory() as folder, Mirror(raw) as mirror:
         command: list[str | Path] = [
             *(sys.executable, PROJECT / "train.py", "model=mlp_128_64", "data=mnist", "data.fallback=null"),
-            *(f"data.root={folder}/data", f"data.mirrors=[{url}]", "data.val_size=50000", "trainer=cpu"),
+            *(f"data.root={folder}/data", f"data.mirrors=[{mirror.url}]", "data.val_size=50000", "trainer=cpu"),
             "trainer.max_epochs=1",
         ]
         one_thread = environment() | {"OMP_NUM_THREADS": "1"}
@@ -84,27 +80,12 @@ def all_at_once(processes: int) -> int:
         ]
         codes = [process.wait() for process in started]
         accuracies = {json.loads(Path(folder, f"{n}/result.json").read_text())["test_acc"] for n in range(processes)}
-    good = codes == [0] * processes and len(accuracies) == 1 and len(asked) == 4
+    good = codes == [0] * processes and len(accuracies) == 1 and len(mirror.requests) == 4
     print(
         f"{processes} processes at once: {codes.count(0)} ended well, with {len(accuracies)} test accuracy; "
-        f"{len(asked)} downloads of 4 files: {'ok' if good else 'WRONG'}"
+        f"{len(mirror.requests)} downloads of 4 files: {'ok' if good else 'WRONG'}"
     )
     return int(not good)
-
-
-@contextmanager
-def serve(folder: Path) -> Iterator[tuple[str, list[str]]]:
-    """The folder on a loopback port, and the paths that were asked for."""
-    asked: list[str] = []
-
-    class Handler(SimpleHTTPRequestHandler):
-        def log_request(self, *_: object) -> None:
-            asked.append(self.path)
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}", asked
-        server.shutdown()
 
 
 if __name__ == "__main__":

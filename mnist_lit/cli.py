@@ -11,6 +11,7 @@ from rich.table import Table
 from mnist_lit import quick_exit
 from mnist_lit.digits import commands
 from mnist_lit.errors import UserError
+from mnist_lit.importing import importing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 data_app = typer.Typer(no_args_is_help=True, help="MNIST's four files.")
@@ -35,8 +36,10 @@ def evaluate(
 
         typer.echo(told(evaluate_pictures(open_network(run), pictures), pictures))
         return
-    from mnist_lit.digits.labelled import matrix
-    from mnist_lit.training.evaluate import evaluate_run, per_class
+    from mnist_lit.reports.confusion import matrix, per_class
+
+    with importing():
+        from mnist_lit.training.evaluate import evaluate_run
 
     outcome = evaluate_run(run)
     typer.echo(f"{outcome.checkpoint}")

@@ -4,16 +4,15 @@ import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.mirror import Mirror
 from benchmarks.product import config_of as compose_config
 from mnist_lit.data.files import MNISTUnavailable, ensure_mnist
 from mnist_lit.training.run import train
@@ -95,37 +94,7 @@ def mnist_root(tmp_path_factory: pytest.TempPathFactory) -> str:
     return root
 
 
-class Mirror:
-    """An HTTP server on loopback over a folder, which counts what is asked of it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.requests: list[str] = []
-        mirror = self
-
-        class Handler(SimpleHTTPRequestHandler):
-            def log_message(self, *_: Any) -> None: ...
-
-            def do_GET(self) -> None:
-                mirror.requests.append(self.path)
-                super().do_GET()
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
-        self.url = f"http://127.0.0.1:{self.server.server_port}/"
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
 @pytest.fixture
-def mirror(tmp_path: Path) -> Iterator[Callable[[Path], Mirror]]:
-    opened: list[Mirror] = []
-
-    def serve(folder: Path) -> Mirror:
-        opened.append(Mirror(folder))
-        return opened[-1]
-
-    yield serve
-    for server in opened:
-        server.close()
+def mirror() -> Iterator[Callable[[Path], Mirror]]:
+    with ExitStack() as opened:
+        yield lambda folder: opened.enter_context(Mirror(folder))

@@ -5,6 +5,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
 from mnist_lit.dashboards.base import AfterTest, writers
+from mnist_lit.data.loader import EvalLoader
 from mnist_lit.models import DigitClassifier
 
 EMBEDDED = 1000  # test digits in the projector
@@ -44,7 +45,8 @@ class Projector(AfterTest):
     def tested(self, trainer: Trainer, model: LightningModule, probabilities: Tensor, labels: Tensor) -> None:
         data = trainer.datamodule  # type: ignore[attr-defined]
         pictures = data.splits.test.images[:EMBEDDED]
-        features = penultimate(model, data.normalize(pictures).to(model.device)).cpu()
+        images = data.normalize(pictures).to(model.device)
+        features = torch.cat([penultimate(model, part) for part in images.split(EvalLoader.BATCH_SIZE)]).cpu()
         predictions = probabilities[:EMBEDDED].argmax(1)
         metadata = [
             [str(truth), str(guess)] for truth, guess in zip(labels.tolist(), predictions.tolist(), strict=False)

@@ -9,6 +9,7 @@ import numpy as np
 from mnist_lit.digits.networks import Network
 from mnist_lit.digits.read import NO_PICTURES, Reading, pictures_in, read_pictures
 from mnist_lit.errors import UserError
+from mnist_lit.reports.confusion import matrix
 from mnist_lit.statistics import wilson_interval
 
 
@@ -73,15 +74,6 @@ def told(outcome: Outcome, folder: Path) -> str:
         found = f"not read: {reading.error}" if reading.digit is None else "{} ({:.1%})".format(*reading.top[0])
         lines.append(f"wrong: {reading.file}: {label} was taken for {found}")
     return "\n".join(lines)
-
-
-def matrix(counts: np.ndarray) -> str:
-    """Counts [10, 10 or 11] as lines: row the truth, column the answer."""
-    columns = [*map(str, range(10)), "unread"][: counts.shape[1]]
-    width = max(6, *(len(column) + 2 for column in columns))
-    head = "truth \\ answer" + "".join(f"{column:>{width}}" for column in columns)
-    rows = [f"{digit:>14}" + "".join(f"{n or '·':>{width}}" for n in row) for digit, row in enumerate(counts)]
-    return "\n".join([head, *rows])
 
 
 def _answer(reading: Reading) -> int | None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from mnist_lit.errors import UserError
 from mnist_lit.extras import needs
+from mnist_lit.importing import importing
 
 
 class Network(Protocol):
@@ -28,7 +29,8 @@ def open_network(path: Path) -> Network:
     if path.suffix == ".onnx":
         return OnnxNetwork(path)
     try:
-        from mnist_lit.digits.checkpoint import CheckpointNetwork
+        with importing():
+            from mnist_lit.digits.checkpoint import CheckpointNetwork
     except ModuleNotFoundError as error:
         raise UserError(
             f"{error.name} is not installed, and a checkpoint needs it; an exported .onnx does not"

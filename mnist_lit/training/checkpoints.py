@@ -34,11 +34,14 @@ class DurableCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         target = Path(path)
-        content = io.BytesIO()
-        torch.save(checkpoint, content)
+        archive = io.BytesIO()
+        torch.save(checkpoint, archive)
+        body, no_comment = archive.getbuffer()[:-2], archive.getbuffer()[-2:]
+        assert no_comment == b"\0\0"
         target.parent.mkdir(parents=True, exist_ok=True)
         with whole_file(target) as stream:
-            stream.write(_sealed(content.getvalue()))
+            stream.write(body)
+            stream.write(_comment(body))
             stream.flush()
             os.fsync(stream.fileno())
             if target.name == LAST and target.exists():
@@ -50,20 +53,15 @@ class DurableCheckpointIO(TorchCheckpointIO):
         return read_checkpoint(path)
 
 
-def _sealed(archive: bytes) -> bytes:
-    """A zip archive without a comment → the same with its SHA-256 as comment; torch reads it as before."""
-    body, no_comment = archive[:-2], archive[-2:]
-    assert no_comment == b"\0\0"
-    seal = SEAL + hashlib.sha256(body).hexdigest().encode()
-    return body + len(seal).to_bytes(2, "little") + seal
+def _comment(body: memoryview) -> bytes:
+    """What ends a zip archive: its SHA-256 as the comment, after the comment's length. torch reads it as before."""
+    return SEAL_SIZE.to_bytes(2, "little") + SEAL + hashlib.sha256(body).hexdigest().encode()
 
 
 def _seal_broken(content: bytes) -> bool:
     """Whether the file ends with the SHA-256 of something else. One without was written elsewhere, and is let pass."""
-    body, length, seal = content[: -SEAL_SIZE - 2], content[-SEAL_SIZE - 2 : -SEAL_SIZE], content[-SEAL_SIZE:]
-    if not seal.startswith(SEAL):
-        return False
-    return (length, seal) != (SEAL_SIZE.to_bytes(2, "little"), SEAL + hashlib.sha256(body).hexdigest().encode())
+    sealed = content[-SEAL_SIZE:].startswith(SEAL)
+    return sealed and content[-SEAL_SIZE - 2 :] != _comment(memoryview(content)[: -SEAL_SIZE - 2])
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
 from torch import Tensor
 
 from mnist_lit.data.loader import EvalLoader
 from mnist_lit.models import DigitClassifier
+from mnist_lit.models.layers import probabilities
 from mnist_lit.plots import confusion_matrix
 from mnist_lit.training.build import build_data
 from mnist_lit.training.calibration import at_temperature, expected_calibration_error, fitted_temperature
@@ -46,25 +46,22 @@ def evaluate_run(run: Path) -> Evaluation:
     data = build_data(run_config(checkpoint.parent.parent))
     data.prepare_data()
     model = load_classifier(checkpoint)
-    trainer = Trainer(logger=False, enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)
-    trainer.test(model, data, verbose=False)
-    measured = trainer.callback_metrics
-    model = model.cpu().eval()
-    val, test = (_answers(model, EvalLoader(part, data.normalize)) for part in (data.splits.val, data.splits.test))
-    temperature = fitted_temperature(*val)
-    probabilities, labels = test
+    val, test = (_outputs(model, EvalLoader(part, data.normalize)) for part in (data.splits.val, data.splits.test))
+    temperature = fitted_temperature(*_answers(model, *val))
+    answers, labels = _answers(model, *test)
+    confusion = confusion_matrix(labels, answers.argmax(1))
     images = data.normalize(data.splits.test.images[: EvalLoader.BATCH_SIZE])
     return Evaluation(
         checkpoint=checkpoint,
         data=data.name,
         samples=len(labels),
-        test_acc=float(measured["test_acc"]),
-        test_loss=float(measured["test_loss"]),
-        confusion=confusion_matrix(labels, probabilities.argmax(1)),
+        test_acc=float(confusion.trace() / confusion.sum()),
+        test_loss=float(model.plain_loss(*test)),
+        confusion=confusion,
         temperature=temperature,
         ece=(
-            expected_calibration_error(probabilities, labels),
-            expected_calibration_error(at_temperature(probabilities, temperature), labels),
+            expected_calibration_error(answers, labels),
+            expected_calibration_error(at_temperature(answers, temperature), labels),
         ),
         milliseconds=1000 * _seconds(model, images[:1]),
         images_per_second=len(images) / _seconds(model, images),
@@ -77,20 +74,10 @@ def _seconds(model: DigitClassifier, images: Tensor) -> float:
 
 
 @torch.inference_mode()
-def _answers(model: DigitClassifier, loader: EvalLoader) -> tuple[np.ndarray, np.ndarray]:
-    pairs = [(model.probabilities(images).numpy(), labels.numpy()) for images, labels in loader]
-    probabilities, labels = (np.concatenate(arrays) for arrays in zip(*pairs, strict=True))
-    return probabilities, labels
+def _outputs(model: DigitClassifier, loader: EvalLoader) -> tuple[Tensor, Tensor]:
+    outputs, labels = zip(*((model(images), labels) for images, labels in loader), strict=True)
+    return torch.cat(outputs), torch.cat(labels)
 
 
-def per_class(confusion: np.ndarray) -> str:
-    """Counts [10, 10] as lines: of each digit's images how many were found, of those called so how many were."""
-    lines = ["digit  images  recall  precision      F1"]
-    for digit, (right, images, called) in enumerate(
-        zip(confusion.diagonal(), confusion.sum(1), confusion.sum(0), strict=True)
-    ):
-        recall, precision = right / max(1, images), right / max(1, called)
-        lines.append(
-            f"{digit:>5}{images:>8,}{recall:>8.2%}{precision:>11.2%}{2 * right / max(1, images + called):>8.2%}"
-        )
-    return "\n".join(lines)
+def _answers(model: DigitClassifier, outputs: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    return probabilities(model.output, outputs).numpy(), labels.numpy()

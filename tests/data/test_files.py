@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 import torchvision
 
+from benchmarks.mirror import Mirror
 from mnist_lit.data.files import FILES, MNISTUnavailable, ensure_mnist, faults, raw_folder, torchvision_mirrors
-from tests.conftest import Mirror
 
 pytestmark = pytest.mark.mnist
 Serve = Callable[[Path], Mirror]
