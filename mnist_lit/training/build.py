@@ -92,9 +92,20 @@ def auto_steps_per_execution(model: DigitClassifier, batch_size: int) -> int:
 
     Computed from the network's size and not timed, so that a run and its resumption cut the epoch alike.
     """
+    seconds_per_step = 0.0002 + flops_per_step(model, batch_size) / 40e9
+    return max(1, min(100, round(0.1 / seconds_per_step)))
+
+
+def threads_worth_having(model: DigitClassifier, batch_size: int) -> int:
+    """Of torch's threads one for each 10 million operations of a step, and at least one: with less to do they wait for
+    each other longer than they work."""
+    return max(1, min(torch.get_num_threads(), int(flops_per_step(model, batch_size) / 10e6)))
+
+
+def flops_per_step(model: DigitClassifier, batch_size: int) -> float:
+    """Forward, and twice that for the way back."""
     model.eval()  # nothing is drawn for dropout, and batch norm takes a batch of one
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.network(model.example_input_array)
     model.train()
-    seconds_per_step = 0.0002 + 3 * counter.get_total_flops() * batch_size / 40e9
-    return max(1, min(100, round(0.1 / seconds_per_step)))
+    return float(3 * counter.get_total_flops() * batch_size)

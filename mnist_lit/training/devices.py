@@ -33,7 +33,8 @@ def device_name(device: torch.device) -> str:
     """Such as `cuda (NVIDIA H200)` or `cpu (AMD EPYC, 2 threads)`."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
-    return f"{device.type} ({_processor()}, {torch.get_num_threads()} threads)"
+    threads = torch.get_num_threads()
+    return f"{device.type} ({_processor()}, {threads} thread{'s' * (threads > 1)})"
 
 
 def why_this_device(accelerator: str, device: torch.device) -> str:

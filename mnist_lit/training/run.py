@@ -2,10 +2,12 @@
 
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_only
@@ -20,7 +22,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.models import DigitClassifier
 from mnist_lit.signals import RunInterrupted
 from mnist_lit.training import story
-from mnist_lit.training.build import auto_steps_per_execution, build_data, build_model
+from mnist_lit.training.build import auto_steps_per_execution, build_data, build_model, threads_worth_having
 from mnist_lit.training.checkpoints import (
     LAST,
     CheckpointEvery,
@@ -60,7 +62,7 @@ def train(
     Raises:
         RunInterrupted: on Ctrl-C or SIGTERM, in training once last.ckpt is written.
     """
-    with hold(folder):
+    with hold(folder), threads_restored():
         checkpoint = recover_checkpoint(folder / "checkpoints") if resume else None
         resumed_at = position(checkpoint, config) if checkpoint else 0 if resume else None
         rank_zero_only(write_text)(
@@ -71,6 +73,7 @@ def train(
         data = build_data(config)
         model = build_model(config, data.steps_per_epoch)
         data.steps_per_execution = steps_per_execution(config, model)
+        torch.set_num_threads(threads_worth_having(model, config.data.batch_size))
         stopwatch = Stopwatch()
         trainer = build_trainer(config, folder, data, stopwatch, resumed_at, watchers)
         result = ResultFile(folder, facts(config, model, data, trainer, origin), continued=resume)
@@ -134,6 +137,16 @@ def resume_command(folder: Path) -> str:
 def steps_per_execution(config: TrainConfig, model: DigitClassifier) -> int:
     chosen = config.trainer.steps_per_execution
     return auto_steps_per_execution(model, config.data.batch_size) if chosen == "auto" else chosen
+
+
+@contextmanager
+def threads_restored() -> Iterator[None]:
+    """The next run in this process may be of a larger network."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def build_trainer(

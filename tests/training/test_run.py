@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from mnist_lit.config import parse_config
 from mnist_lit.models import MLP
 from mnist_lit.statistics import wilson_interval
-from mnist_lit.training.build import auto_steps_per_execution, build_data, build_model
+from mnist_lit.training.build import auto_steps_per_execution, build_data, build_model, threads_worth_having
 from mnist_lit.training.checkpoints import load_classifier, read_checkpoint, weights_digest
 from mnist_lit.training.evaluate import evaluate_run
 from tests.conftest import Run, compose_config
@@ -183,6 +183,13 @@ def test_gradient_clipping_bounds_the_step(run: Start) -> None:
 def test_auto_blocks_are_short_for_a_large_network_and_long_for_a_small_one() -> None:
     assert auto_steps_per_execution(MLP(hidden=[64]), 16) == 100
     assert 1 <= auto_steps_per_execution(MLP(hidden=[8000, 8000]), 4096) < 5
+
+
+def test_threads_are_as_many_as_a_network_keeps_busy_and_the_next_run_has_them_all(run: Start) -> None:
+    threads = torch.get_num_threads()
+    assert threads_worth_having(MLP(hidden=[8000, 8000]), 4096) == threads
+    assert "1 thread)" in run("model.hidden=[16]", "data.batch_size=16").result["device"]
+    assert torch.get_num_threads() == threads
 
 
 def test_a_block_longer_than_an_epoch_is_the_epoch(run: Start) -> None:
