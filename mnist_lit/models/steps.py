@@ -57,9 +57,8 @@ def directly(model: LightningModule, optimizer: LightningOptimizer, clip_val: fl
             loss.backward()
         if clip_val is not None:
             model.clip_gradients(optimizer.optimizer, clip_val)
-        with profile("update"):
-            optimizer._on_before_step()
-            update()
-            optimizer._on_after_step()
+        optimizer._on_before_step()
+        update()
+        optimizer._on_after_step()
 
     return step
