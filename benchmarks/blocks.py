@@ -24,7 +24,7 @@ def blocks(rounds: int, quick: bool) -> list[Row]:
                 0.2,
                 at_most=True,
                 unit="s",
-                detail=f"{min(seconds):.3f} to {max(seconds):.3f} s;",
+                detail=f"{min(seconds):.3f} to {max(seconds):.3f} s",
                 reason="a single step takes that long"
                 if steps == 1
                 else "computed from the network's size, for two cores that are not busy with other things",

@@ -40,7 +40,7 @@ def share(rounds: int, what: str, goal: float | None) -> Row:
         at_most=False,
         unit="%",
         detail=f"{per_sample / 1e6:.1f} MFLOP a sample, "
-        f"{median(ours) / 1e9:.0f} of {median(machine) / 1e9:.0f} GFLOP/s;",
+        f"{median(ours) / 1e9:.0f} of {median(machine) / 1e9:.0f} GFLOP/s",
         reason="64 samples make thin matrices: each product reads the linear layer's 4 MB of weights, and each step of "
         "Adam reads and writes them and two more arrays of their size. Two threads share the way to the memory",
     )

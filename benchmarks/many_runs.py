@@ -44,7 +44,7 @@ def report(rounds: int, quick: bool) -> list[Row]:
             10,
             at_most=True,
             unit="s",
-            detail=f"{medians(seconds)};",
+            detail=medians(seconds),
             reason="",
         )
     ]

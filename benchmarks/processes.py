@@ -83,7 +83,7 @@ def startup(rounds: int, quick: bool) -> list[Row]:
                 ratio(seconds[argument], seconds["import lightning"]),
                 1 / 3,
                 at_most=True,
-                detail=f"{spread(seconds[argument], seconds['import lightning'])};",
+                detail=spread(seconds[argument], seconds["import lightning"]),
                 reason="",
             )
             for argument in answers
@@ -93,7 +93,7 @@ def startup(rounds: int, quick: bool) -> list[Row]:
             ratio(seconds["train.py less fit"], seconds["import lightning"]),
             1.3,
             at_most=True,
-            detail=f"{spread(seconds['train.py less fit'], seconds['import lightning'])} {medians(seconds)};",
+            detail=f"{spread(seconds['train.py less fit'], seconds['import lightning'])}; {medians(seconds)}",
             reason="besides Lightning: Hydra, TensorBoard, checksums of the files, the dashboards, the test",
         ),
     ]
@@ -121,7 +121,7 @@ def memory(rounds: int, quick: bool) -> list[Row]:
                 ratio(ours, theirs),
                 1.2 if number == 0 else None,
                 at_most=True,
-                detail=f"{median(ours):.0f} MiB, {median(theirs):.0f} MiB;",
+                detail=f"{median(ours):.0f} MiB, {median(theirs):.0f} MiB",
                 reason="most is what is imported, then the dashboards: see the next two rows",
             )
             for number, (what, ours) in enumerate(measured.items())

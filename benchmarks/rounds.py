@@ -23,15 +23,15 @@ class Row:
 
     def cells(self) -> list[str]:
         sign = "≤" if self.at_most else "≥"
-        goal = "–" if self.goal is None else f"{sign} {self.goal:g} {self.unit}"
+        goal = "–" if self.goal is None else f"{sign} {self.goal:.3g} {self.unit}"
         verdict = "–" if self.goal is None else "met" if self.met else "**not met**"
         reason = "" if self.met else self.reason
         return [
             self.what,
             goal,
-            f"{self.measured:.3g} {self.unit}",
+            f"{self.measured:.4g} {self.unit}",
             verdict,
-            " ".join(filter(None, (self.detail, reason))),
+            "; ".join(filter(None, (self.detail, reason))),
         ]
 
 
@@ -51,7 +51,7 @@ def ratio(numerator: list[float], denominator: list[float]) -> float:
 
 def spread(numerator: list[float], denominator: list[float]) -> str:
     ratios = sorted(a / b for a, b in zip(numerator, denominator, strict=True))
-    return f"rounds {ratios[0]:.2f} to {ratios[-1]:.2f};"
+    return f"rounds {ratios[0]:.2f} to {ratios[-1]:.2f}"
 
 
 def medians(seconds: dict[str, list[float]]) -> str:

@@ -59,7 +59,7 @@ def _linear(name: str, points: list[int], seconds: list[float]) -> Row:
         10,
         at_most=True,
         unit="%",
-        detail=f"{_listed(points, seconds)};",
+        detail=_listed(points, seconds),
         reason="the machine's own speed varies by more than that from one minute to the next",
     )
 

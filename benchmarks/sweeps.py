@@ -38,7 +38,7 @@ def sweeps(rounds: int, quick: bool) -> list[Row]:
             TEMPLATE_SECONDS / 5,
             at_most=True,
             unit="s",
-            detail=f"{min(four):.1f} to {max(four):.1f} s;",
+            detail=f"{min(four):.1f} to {max(four):.1f} s",
             reason="the goal is a fifth of 50 s that the template took on another machine",
         ),
         *fair_share(rounds, quick),
@@ -72,7 +72,7 @@ def fair_share(rounds: int, quick: bool) -> list[Row]:
             ratio(measured[f"{cores} jobs"], measured["one job alone"]),
             goal,
             at_most=True,
-            detail=f"{spread(measured[f'{cores} jobs'], measured['one job alone'])} {medians(measured)};",
+            detail=f"{spread(measured[f'{cores} jobs'], measured['one job alone'])}; {medians(measured)}",
             reason="so much the cores slow each other down: see the last row",
         )
         for what, measured, goal in (("fit", fits, 1.15), ("the whole command", seconds, None))
@@ -97,5 +97,5 @@ def machine(rounds: int, cores: int) -> Row:
         ratio(seconds[f"{cores} loops"], seconds["one loop"]),
         None,
         at_most=True,
-        detail=f"{spread(seconds[f'{cores} loops'], seconds['one loop'])} {medians(seconds)}",
+        detail=f"{spread(seconds[f'{cores} loops'], seconds['one loop'])}; {medians(seconds)}",
     )

@@ -51,7 +51,7 @@ def row(
         ratio(seconds["with it"], seconds["without"]),
         None,
         at_most=True,
-        detail=f"{spread(seconds['with it'], seconds['without'])} {medians(seconds)}",
+        detail=f"{spread(seconds['with it'], seconds['without'])}; {medians(seconds)}",
     )
 
 

@@ -46,7 +46,7 @@ def fit(rounds: int, quick: bool) -> list[Row]:
                 ratio(seconds["run"], seconds["bare"]),
                 1.10,
                 at_most=True,
-                detail=f"{spread(seconds['run'], seconds['bare'])} {medians(seconds)};",
+                detail=f"{spread(seconds['run'], seconds['bare'])}; {medians(seconds)}",
                 reason="cause not established; the next row leaves out validation and what a fit writes",
             ),
             Row(
@@ -79,7 +79,7 @@ def articles(rounds: int, quick: bool) -> list[Row]:
                 article.goal,
                 at_most=False,
                 unit="× faster",
-                detail=f"{spread(seconds[name], seconds['run'])} {medians(seconds)};",
+                detail=f"{spread(seconds[name], seconds['run'])}; {medians(seconds)}",
                 reason="most of a run is the arithmetic that both share: see the next row",
             ),
             Row(
@@ -110,7 +110,7 @@ def lightning(rounds: int, quick: bool) -> list[Row]:
             8,
             at_most=False,
             unit="× faster",
-            detail=f"{spread(seconds['plain Lightning'], seconds['run'])} {medians(seconds)};",
+            detail=f"{spread(seconds['plain Lightning'], seconds['run'])}; {medians(seconds)}",
         )
     ]
 
@@ -143,14 +143,14 @@ def speedrun(rounds: int, quick: bool) -> list[Row]:
             99.0,
             at_most=False,
             unit="%",
-            detail=f"{min(accuracies):.2f} to {max(accuracies):.2f} %;",
+            detail=f"{min(accuracies):.2f} to {max(accuracies):.2f} %",
         ),
         Row(
             "its fit time against *fast99*",
             ratio(seconds["run"], seconds["fast99"]),
             0.5,
             at_most=True,
-            detail=f"{spread(seconds['run'], seconds['fast99'])} {medians(seconds)};",
+            detail=f"{spread(seconds['run'], seconds['fast99'])}; {medians(seconds)}",
         ),
         Row(
             "the same against *fast99* with channels_last",

@@ -16,7 +16,8 @@ from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCal
 from optuna.storages.journal import JournalFileBackend, JournalStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy.engine import make_url
+from sqlalchemy import event
+from sqlalchemy.engine import Connection, Engine, make_url
 from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from mnist_lit.config import SweepSection
@@ -90,13 +91,31 @@ def open_storage(sweep: SweepSection, folder: Path) -> BaseStorage:
     )
     try:
         try:
-            return connect()
+            storage = connect()
         except (IntegrityError, ProgrammingError):
             time.sleep(2)  # another machine was just making the tables
-            return connect()
+            storage = connect()
     except Exception as error:  # the URL, the driver, the network, the rights: each fails in a way of its own
         reason = str(error.__cause__ or error).splitlines()[0]
         raise UserError(f"sweep.storage={without_password(url)}: cannot be opened: {reason}") from error
+    if url.startswith("sqlite"):
+        lock_before_reading(storage.engine)
+    return storage
+
+
+def lock_before_reading(engine: Engine) -> None:
+    """SQLite locks at a transaction's first write. Until then two workers can both read that a trial is waiting, and
+    both would take it."""
+
+    @event.listens_for(engine, "connect")
+    def leave_transactions_alone(connection: Any, _: object) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # connections made before this
 
 
 def without_password(url: str) -> str:

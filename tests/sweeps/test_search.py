@@ -211,6 +211,38 @@ def test_a_search_killed_and_resumed_with_two_workers_comes_to_its_total(tmp_pat
         assert words in page.read_text()
 
 
+TAKES_ALL = """
+import sys
+from pathlib import Path
+from mnist_lit.sweeps.study import open_study
+from tests.sweeps.test_search import LR, section, space
+study = open_study(section(), space(LR), Path("."))
+print("ready", flush=True)
+sys.stdin.readline()
+while (trial := study.ask()).number < 100:
+    print(trial.number)
+"""
+
+
+def test_of_many_workers_none_takes_anothers_trial(tmp_path: Path) -> None:
+    study = studies.open_study(section(), space(LR), tmp_path)
+    for _ in range(100):
+        study.enqueue_trial({})
+    workers = [
+        subprocess.Popen([sys.executable, "-c", TAKES_ALL], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(PROJECT)},
+                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]  # fmt: skip
+    for worker in workers:
+        read_until(worker, "ready")
+    for worker in workers:
+        assert worker.stdin is not None
+        worker.stdin.write("go\n")
+        worker.stdin.flush()
+    taken = [int(number) for worker in workers for number in worker.communicate()[0].split()]
+    assert sorted(taken) == list(range(100))
+
+
 @pytest.mark.parametrize("pruner", ["median", "halving", "none"])
 def test_a_pruner_ends_what_is_far_behind(tmp_path: Path, pruner: str) -> None:
     study = studies.open_study(section(pruner=pruner), space(LR), tmp_path)
