@@ -80,8 +80,8 @@ def articles(rounds: int, quick: bool) -> list[Row]:
                 at_most=False,
                 unit="× faster",
                 detail=f"{spread(seconds[name], seconds['run'])}; {medians(seconds)}",
-                reason="the arithmetic that both share, next row, and what a run does besides: validation, checkpoints, "
-                "histograms",
+                reason="the arithmetic that both share, next row, and what a run does besides: validation, "
+                "checkpoints, histograms",
             ),
             Row(
                 f"the most that article {name}'s arithmetic allows: the same steps on one batch, nothing else",
