@@ -10,19 +10,14 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.product import DEFAULTS, config_of, run
 from benchmarks.rounds import Row
 from mnist_lit.training.build import build_model
+from mnist_lit.training.run import threads_restored
 
 
 def flops(rounds: int, quick: bool) -> list[Row]:
-    return [share(rounds, "cnn, batch 64: share of this machine's matrix-product rate", 40), *alone(rounds)]
-
-
-def alone(rounds: int) -> list[Row]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return [share(rounds, "the same on one thread, against the product on one thread", None)]
-    finally:
-        torch.set_num_threads(threads)
+    on_all = share(rounds, "cnn, batch 64: share of this machine's matrix-product rate", 40)
+    with threads_restored():
+        torch.set_num_threads(1)
+        return [on_all, share(rounds, "the same on one thread, against the product on one thread", None)]
 
 
 def share(rounds: int, what: str, goal: float | None) -> Row:

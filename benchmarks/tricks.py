@@ -1,15 +1,13 @@
 """What each trick is worth: the same training with it and without it, and what was tried and left out."""
 
-import time
 from collections.abc import Callable
 from functools import partial
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.optim import Optimizer
 
+from benchmarks.opponents import UpdateOf, repeat_step
 from benchmarks.product import DEFAULTS, config_of, run, train_seconds
 from benchmarks.rounds import Row, medians, ratio, spread, take_turns
 from mnist_lit.data import loader
@@ -17,7 +15,6 @@ from mnist_lit.models.updates import fast_update
 from mnist_lit.training import run as training_run
 from mnist_lit.training.build import build_data, build_model
 
-Update = Callable[[Optimizer], Callable[[], object]]
 Pair = tuple[Callable[[], float], Callable[[], float]]  # with the trick, and without
 STEPS = 300
 
@@ -62,7 +59,7 @@ def training(*overrides: str) -> float:
 def steps(
     model: str,
     batch_size: int,
-    update: Update = fast_update,
+    update: UpdateOf = fast_update,
     change: Callable[[nn.Module], nn.Module] = lambda network: network,
     fuse: bool = True,
     prepare: Callable[[Tensor], Tensor] = lambda images: images,
@@ -76,12 +73,7 @@ def steps(
     images = data.normalize(part.images)
 
     def train(count: int) -> float:
-        make_update, started = update(optimizer), time.perf_counter()
-        for _ in range(count):
-            optimizer.zero_grad()
-            F.cross_entropy(network(prepare(images)), part.labels).backward()
-            make_update()
-        return time.perf_counter() - started
+        return repeat_step(lambda images: network(prepare(images)), optimizer, images, part.labels, count, update)
 
     train(10)
     return train(STEPS)
@@ -97,7 +89,7 @@ def kept_arguments() -> Pair:
 
 
 def fused() -> Pair:
-    torchs_own: Update = lambda optimizer: optimizer.step  # noqa: E731
+    torchs_own: UpdateOf = lambda optimizer: optimizer.step  # noqa: E731
     return partial(steps, "mlp_500", 100, torchs_own), partial(steps, "mlp_500", 100, torchs_own, fuse=False)
 
 

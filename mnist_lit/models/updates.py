@@ -16,10 +16,10 @@ def fast_update(optimizer: Optimizer) -> Callable[[], object]:
     At each step torch puts together and checks what it hands to its kernel: on a CPU 0.2 ms, a third of a small
     network's step. Hyper-parameters are read at each step, for a schedule changes them.
     """
-    kernel = _kernel(optimizer)
+    params = [param for group in optimizer.param_groups for param in group["params"] if param.requires_grad]
+    kernel = _kernel(optimizer, params)
     if kernel is None:
         return optimizer.step
-    params = _trained(optimizer)
 
     def update() -> None:
         grads = [param.grad for param in params]
@@ -27,20 +27,16 @@ def fast_update(optimizer: Optimizer) -> Callable[[], object]:
             optimizer.step()
         else:
             with torch.no_grad():
-                kernel(grads)  # type: ignore[arg-type]
+                kernel(grads)
 
     return update
 
 
-def _trained(optimizer: Optimizer) -> list[Tensor]:
-    return [param for group in optimizer.param_groups for param in group["params"] if param.requires_grad]
-
-
-def _kernel(optimizer: Optimizer) -> Kernel | None:
+def _kernel(optimizer: Optimizer, params: list[Tensor]) -> Kernel | None:
     """None where torch has to do it all: at first, for other optimisers, for other devices, with listeners."""
     if len(optimizer.param_groups) > 1 or optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks:
         return None
-    group, params = optimizer.param_groups[0], _trained(optimizer)
+    group = optimizer.param_groups[0]
     fresh = any(param.grad is None for param in params)
     if fresh or not group.get("fused") or any(param.device.type != "cpu" for param in params):
         return None
