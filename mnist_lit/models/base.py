@@ -17,7 +17,8 @@ from mnist_lit.data.loader import Block
 from mnist_lit.models.layers import OUTPUTS, probabilities
 from mnist_lit.models.losses import Loss
 from mnist_lit.models.meter import TrainMeter
-from mnist_lit.models.steps import step_of
+from mnist_lit.models.replay import ReplayedSteps, can_replay
+from mnist_lit.models.steps import Step, directly, needs_lightning, through_lightning
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -34,6 +35,7 @@ class DigitClassifier(LightningModule):
     """
 
     network: nn.Module
+    static_graph = False  # whether each forward makes the same operations, so that a GPU may record and replay them
 
     def __init__(
         self,
@@ -56,6 +58,7 @@ class DigitClassifier(LightningModule):
         self.optimizer = optimizer
         self.scheduler = scheduler
         self.gradient_clip_val = gradient_clip_val
+        self.replayed_steps: ReplayedSteps | None = None
         self.meter = TrainMeter(log_every_n_steps)
         self.eval_loss = MeanMetric()
         self.eval_acc = MulticlassAccuracy(num_classes=10, average="micro")
@@ -82,17 +85,23 @@ class DigitClassifier(LightningModule):
         """One optimiser step for each mini-batch of the block."""
         optimizer = cast(LightningOptimizer, self.optimizers())
         scheduler = cast(LRScheduler | None, self.lr_schedulers())
-        profile = self.trainer.profiler.profile  # type: ignore[attr-defined]
-        make_step = step_of(self, optimizer, self.gradient_clip_val)
+        step = self._step_of(optimizer, block)
         for (images, labels), weight in zip(block, block.weights, strict=True):
-            with profile("forward"):
-                outputs = self(images)
-                loss = self.loss(outputs, labels)
-            make_step(loss if weight == 1 else loss * weight)
+            loss, outputs = step(images, labels, weight)
             self.meter.update(loss, outputs, labels, optimizer.param_groups[0]["lr"])
             if scheduler is not None:
                 scheduler.step()
         self._report_training()
+
+    def _step_of(self, optimizer: LightningOptimizer, block: Block) -> Step:
+        """Good for the steps of this block."""
+        if needs_lightning(self.trainer, self):
+            return through_lightning(self, optimizer)
+        if can_replay(self, block):
+            if self.replayed_steps is None or self.replayed_steps.optimizer is not optimizer:
+                self.replayed_steps = ReplayedSteps(self, optimizer)
+            return self.replayed_steps
+        return directly(self, optimizer)
 
     def _report_training(self) -> None:
         for step, metrics in self.meter.read(self.trainer.strategy.reduce):

@@ -16,6 +16,8 @@ class CNN(DigitClassifier):
     work. Its weights are stored channels-last, which CPU and GPU convolutions run faster on.
     """
 
+    static_graph = True
+
     def __init__(self, *, activation: str = "relu", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         act = ACTIVATIONS[activation]

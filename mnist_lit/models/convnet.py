@@ -18,6 +18,8 @@ class ConvNet(DigitClassifier):
     `dropout` is the probability with which a feature is left out in training, 0 to 1.
     """
 
+    static_graph = True
+
     def __init__(self, *, channels: Sequence[int], dropout: float = 0.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         layers = _conv(1, channels[0], 5, pooled=True)

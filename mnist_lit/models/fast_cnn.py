@@ -15,6 +15,8 @@ class FastCNN(DigitClassifier):
     is saved. Batch norm comes after the pool, for the same reason; the convolution before it needs no bias.
     """
 
+    static_graph = True
+
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.network = nn.Sequential(

@@ -16,6 +16,8 @@ class MLP(DigitClassifier):
     With activation `none` the layers collapse into one linear map, however many there are.
     """
 
+    static_graph = True
+
     def __init__(self, *, hidden: Sequence[int], activation: str = "relu", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         sizes = [28 * 28, *hidden]

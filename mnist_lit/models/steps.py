@@ -1,21 +1,22 @@
 """One optimiser step: through Lightning where it adds something, straight to torch where it adds only time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
 
 from mnist_lit.models.updates import fast_update
 
-Step = Callable[[Tensor], None]
+if TYPE_CHECKING:
+    from mnist_lit.models.base import DigitClassifier
+
+# images, labels, a factor for the loss → the loss and the outputs, without their graph
+Step = Callable[[Tensor, Tensor, float], tuple[Tensor, Tensor]]
 HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
-
-
-def step_of(model: LightningModule, optimizer: LightningOptimizer, clip_val: float | None) -> Step:
-    """What makes one optimiser step from a loss. Good for the steps of one block."""
-    way = through_lightning if needs_lightning(model.trainer, model) else directly
-    return way(model, optimizer, clip_val)
 
 
 def needs_lightning(trainer: Trainer, model: LightningModule) -> bool:
@@ -30,35 +31,64 @@ def needs_lightning(trainer: Trainer, model: LightningModule) -> bool:
     )
 
 
-def through_lightning(model: LightningModule, optimizer: LightningOptimizer, clip_val: float | None) -> Step:
-    profile = model.trainer.profiler.profile  # type: ignore[attr-defined]
+def forward(model: "DigitClassifier", images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    with profile(model, "forward"):
+        outputs = model(images)
+        return outputs, model.loss(outputs, labels)
 
-    def step(loss: Tensor) -> None:
+
+def clip_gradients(model: "DigitClassifier", params: Iterable[Tensor]) -> None:
+    """Lightning's own refuses fused optimisers in mixed precision, for the sake of float16 alone."""
+    if model.gradient_clip_val is not None:
+        torch.nn.utils.clip_grad_norm_(params, model.gradient_clip_val)
+
+
+def params_of(optimizer: LightningOptimizer) -> list[Tensor]:
+    return [param for group in optimizer.param_groups for param in group["params"]]
+
+
+def profile(model: LightningModule, part: str) -> AbstractContextManager[object]:
+    return model.trainer.profiler.profile(part)  # type: ignore[attr-defined]
+
+
+def through_lightning(model: "DigitClassifier", optimizer: LightningOptimizer) -> Step:
+    params = params_of(optimizer)
+
+    def step(images: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        outputs, loss = forward(model, images, labels)
         optimizer.zero_grad()
-        with profile("backward"):
-            model.manual_backward(loss)
-        if clip_val is not None:
-            model.clip_gradients(optimizer.optimizer, clip_val)
+        with profile(model, "backward"):
+            model.manual_backward(loss if weight == 1 else loss * weight)
+        clip_gradients(model, params)
         optimizer.step()
+        return loss.detach(), outputs.detach()
 
     return step
 
 
-def directly(model: LightningModule, optimizer: LightningOptimizer, clip_val: float | None) -> Step:
+def directly(model: "DigitClassifier", optimizer: LightningOptimizer) -> Step:
     """The same without the hooks; the step is still counted in `global_step`."""
-    profile = model.trainer.profiler.profile  # type: ignore[attr-defined]
-    params = [param for group in optimizer.param_groups for param in group["params"]]
     update = fast_update(optimizer.optimizer)
 
-    def step(loss: Tensor) -> None:
-        for param in params:
-            param.grad = None  # zero_grad does the same, but looks twice: a twentieth of a small network's step
-        with profile("backward"):
-            loss.backward()
-        if clip_val is not None:
-            model.clip_gradients(optimizer.optimizer, clip_val)
+    def counted_update() -> None:
         optimizer._on_before_step()
         update()
         optimizer._on_after_step()
+
+    return with_update(model, optimizer, counted_update)
+
+
+def with_update(model: "DigitClassifier", optimizer: LightningOptimizer, update: Callable[[], object]) -> Step:
+    params = params_of(optimizer)
+
+    def step(images: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor]:
+        outputs, loss = forward(model, images, labels)
+        for param in params:
+            param.grad = None  # zero_grad does the same, but looks twice: a twentieth of a small network's step
+        with profile(model, "backward"):
+            (loss if weight == 1 else loss * weight).backward()
+        clip_gradients(model, params)
+        update()
+        return loss.detach(), outputs.detach()
 
     return step

@@ -1,0 +1,152 @@
+"""Steps recorded once and replayed, as on a GPU, with a stand-in for the CUDA graph: the same weights as without."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Trainer, seed_everything
+from torch import Tensor, nn
+
+from mnist_lit.data.datamodule import DigitDataModule
+from mnist_lit.models import MLP, DigitClassifier, replay
+from mnist_lit.training.build import build_data, build_model, optimizer_factory
+from mnist_lit.training.checkpoints import weights_digest
+from tests.conftest import compose_config
+from tests.models import recorder
+
+OVERRIDES = [
+    ["model=mlp_128_64", "optimizer=adam", "scheduler=onecycle"],
+    ["model=mlp_128_64", "optimizer=adamw", "optimizer.weight_decay=0.1", "trainer.gradient_clip_val=0.5"],
+    ["model=mlp_128_64", "optimizer=sgd", "scheduler=cosine"],
+    ["model=mlp_128_64", "optimizer=sgd", "optimizer.momentum=0.9", "optimizer.nesterov=true"],
+    ["model=mlp_128_64", "loss=mse", "model.output=softmax", "model.activation=tanh"],
+    ["model=cnn", "data.batch_size=200"],
+    ["model=cnn", "data.batch_size=200", "trainer.precision=bf16-mixed", "trainer.gradient_clip_val=0.5"],
+    ["model=fast_cnn", "data.batch_size=200", "scheduler=onecycle", "loss.label_smoothing=0.1"],
+    ["model=convnet", "model.channels=[4,8]", "model.dropout=0.5", "data.batch_size=200"],
+]
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Takes the CPU for a GPU; grows by one with each step that is recorded."""
+    times: list[int] = []
+
+    def record(step: Any) -> Any:
+        times.append(1)
+        return recorder.record(step)
+
+    monkeypatch.setattr(replay, "DEVICE", "cpu")
+    monkeypatch.setattr(replay, "record", record)
+    return times
+
+
+def fit(tmp_path: Path, overrides: Sequence[str], steps_per_execution: int) -> tuple[DigitClassifier, Trainer]:
+    config = compose_config("data=digits", *overrides)
+    data = build_data(config)
+    seed_everything(0, verbose=False)
+    model = build_model(config, data.steps_per_epoch)
+    data.steps_per_execution = steps_per_execution
+    return model, fitted(model, data, tmp_path, config.trainer.precision)
+
+
+def fitted(model: DigitClassifier, data: DigitDataModule, tmp_path: Path, precision: Any = "32-true") -> Trainer:
+    trainer = Trainer(
+        accelerator="cpu",
+        max_epochs=2,
+        precision=precision,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=tmp_path,
+    )
+    trainer.fit(model, data)
+    return trainer
+
+
+@pytest.mark.parametrize("overrides", OVERRIDES, ids=" ".join)
+def test_replayed_steps_end_with_the_same_weights(tmp_path: Path, recorded: list[int], overrides: list[str]) -> None:
+    """Learning rate, batch, counts, batch norm's averages and dropout's draws are not those of the recording."""
+    replayed, trainer = fit(tmp_path, overrides, 7)
+    assert len(recorded) == 1
+    one_by_one, other_trainer = fit(tmp_path, overrides, 1)
+    assert len(recorded) == 1
+    assert trainer.global_step == other_trainer.global_step
+    assert replayed.meter.step == one_by_one.meter.step
+    for name, tensor in replayed.state_dict().items():
+        torch.testing.assert_close(tensor, one_by_one.state_dict()[name], rtol=0, atol=1e-6, msg=name)
+    for name in ("val_loss", "val_acc", "train_loss", "train_acc"):
+        measured, expected = (float(it.callback_metrics[name]) for it in (trainer, other_trainer))
+        assert measured == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "rmsprop"])
+def test_an_optimizer_that_cannot_be_recorded_trains_without(
+    tmp_path: Path, recorded: list[int], optimizer: str
+) -> None:
+    overrides = ["model=mlp_128_64", f"optimizer={optimizer}"]
+    model, _ = fit(tmp_path, overrides, 7)
+    assert weights_digest(model) == weights_digest(fit(tmp_path, overrides, 1)[0])
+    assert not recorded
+
+
+class DropsLayers(DigitClassifier):
+    """Another course from batch to batch; says nothing of `static_graph`."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.network = nn.Sequential(nn.Flatten(), nn.Linear(784, 32), nn.ReLU(), nn.Linear(32, 10))
+        self.extra = nn.Linear(784, 10)
+        self.taken = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.taken += self.training
+        return self.network(images) + (self.extra(images.flatten(1)) if self.taken % 2 else 0)
+
+
+class Reads(MLP):
+    """Says that it can be recorded, and then reads a number from the device."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) * (2 if images.mean().item() > 100 else 1)
+
+
+def own(network: type[DigitClassifier], tmp_path: Path, steps_per_execution: int, **options: Any) -> DigitClassifier:
+    data = build_data(compose_config("data=digits"))
+    data.steps_per_execution = steps_per_execution
+    seed_everything(0, verbose=False)
+    model = network(optimizer=optimizer_factory("adam", lr=0.01), **options)
+    fitted(model, data, tmp_path)
+    return model
+
+
+def test_a_network_of_ones_own_is_recorded_only_if_it_says_so(tmp_path: Path, recorded: list[int]) -> None:
+    assert weights_digest(own(DropsLayers, tmp_path, 7)) == weights_digest(own(DropsLayers, tmp_path, 1))
+    assert not recorded
+
+
+def test_a_network_that_cannot_be_recorded_trains_without(
+    tmp_path: Path, recorded: list[int], caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        model = own(Reads, tmp_path, 7, hidden=[16])
+    assert "Reads" in caplog.text
+    assert weights_digest(model) == weights_digest(own(Reads, tmp_path, 1, hidden=[16]))
+    assert len(recorded) == 1
+
+
+def test_a_second_fit_of_the_same_network_records_anew(tmp_path: Path, recorded: list[int]) -> None:
+    """Its optimiser is another, and so are the moments that the kernel changes."""
+    model = own(MLP, tmp_path, 7, hidden=[16])
+    twin = own(MLP, tmp_path, 1, hidden=[16])
+    data = build_data(compose_config("data=digits"))
+    for network, steps_per_execution in ((model, 7), (twin, 1)):
+        data.steps_per_execution = steps_per_execution
+        fitted(network, data, tmp_path)
+    assert len(recorded) == 2
+    for name, tensor in model.state_dict().items():
+        torch.testing.assert_close(tensor, twin.state_dict()[name], rtol=0, atol=1e-6, msg=name)
