@@ -101,6 +101,10 @@ BAD = [
     (["trainer.max_epochs=0"], ["trainer.max_epochs=0"]),
     (["trainer.steps_per_execution=0"], ["trainer.steps_per_execution"]),
     (["trainer=cpu", "trainer.precision=16-mixed"], ["trainer.precision=16-mixed", "bf16-mixed"]),
+    (
+        ["trainer.precision=16-mixed", "trainer.gradient_clip_val=1"],
+        ["trainer.gradient_clip_val=1", "trainer.precision=16-mixed", "bf16-mixed"],
+    ),
     (["data.std=0"], ["data.std=0"]),
     (["trainer.profiler=slow"], ["trainer.profiler=slow", "'advanced'"]),
     (["loss.label_smoothing=1"], ["loss.label_smoothing=1", "less than 1"]),

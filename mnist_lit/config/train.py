@@ -26,6 +26,11 @@ class TrainerSection(Section):
     def _half_needs_gpu(self) -> "TrainerSection":
         if self.precision == "16-mixed" and self.accelerator == "cpu":
             raise ValueError("trainer.precision=16-mixed needs a GPU; on the CPU take 32-true or bf16-mixed")
+        if self.precision == "16-mixed" and self.gradient_clip_val is not None:
+            raise ValueError(
+                f"trainer.gradient_clip_val={self.gradient_clip_val}: trainer.precision=16-mixed scales the gradients, "
+                "so their norm is not what is trained with; take bf16-mixed or 32-true"
+            )
         return self
 
 

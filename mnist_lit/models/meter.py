@@ -58,9 +58,9 @@ class TrainMeter:
         """
         losses, outputs, labels, rates = zip(*self._pending, strict=True)
         right = torch.cat(outputs).argmax(1) == torch.cat(labels)
-        sizes = [len(batch) for batch in labels]
-        corrects = torch.stack([batch.sum() for batch in right.split(sizes)])
-        samples = torch.tensor(sizes, device=right.device)
+        samples = torch.tensor([len(batch) for batch in labels], device=right.device)
+        so_far = right.cumsum(0)[samples.cumsum(0) - 1]
+        corrects = so_far.diff(prepend=so_far.new_zeros(1))
         sums = torch.stack((torch.stack(losses).float() * samples, corrects, samples), 1)
         if reduce is not None:
             sums = reduce(sums, reduce_op="sum")

@@ -72,10 +72,10 @@ def train(
         seed_everything(config.seed, verbose=False)
         data = build_data(config)
         model = build_model(config, data.steps_per_epoch)
-        data.steps_per_execution = steps_per_execution(config, model)
         torch.set_num_threads(threads_worth_having(model, config.data.batch_size))
         stopwatch = Stopwatch()
         trainer = build_trainer(config, folder, data, stopwatch, resumed_at, watchers)
+        data.steps_per_execution = steps_per_execution(config, model, trainer.strategy.root_device)
         result = ResultFile(folder, facts(config, model, data, trainer, origin), continued=resume)
 
         with result.status_recorded():
@@ -134,9 +134,11 @@ def resume_command(folder: Path) -> str:
     return f"python train.py resume={folder}" if plain else f"python train.py {shlex.quote(f'resume={str(folder)!r}')}"
 
 
-def steps_per_execution(config: TrainConfig, model: DigitClassifier) -> int:
+def steps_per_execution(config: TrainConfig, model: DigitClassifier, device: torch.device) -> int:
     chosen = config.trainer.steps_per_execution
-    return auto_steps_per_execution(model, config.data.batch_size) if chosen == "auto" else chosen
+    if chosen == "auto":
+        return auto_steps_per_execution(model, config.data.batch_size, accelerated=device.type != "cpu")
+    return chosen
 
 
 @contextmanager

@@ -38,6 +38,7 @@ OPTIMIZERS = [
     ["optimizer=sgd", "optimizer.momentum=0.9", "optimizer.nesterov=true", "optimizer.weight_decay=0.01"],
     ["optimizer=adagrad"],
     ["optimizer=rmsprop"],
+    ["optimizer=adam", "trainer.precision=bf16-mixed"],
 ]
 
 
@@ -51,6 +52,7 @@ def fit(tmp_path: Path, *callbacks: Callback, overrides: Sequence[str] = ()) -> 
     trainer = Trainer(
         accelerator="cpu",
         max_epochs=2,
+        precision=config.trainer.precision,
         callbacks=list(callbacks),
         logger=False,
         enable_checkpointing=False,
