@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import blocks, flops, many_runs, processes, results, scaling, sweeps, tricks, versus
+from benchmarks import blocks, flops, gpu, many_runs, processes, results, scaling, sweeps, tricks, versus
 from benchmarks.rounds import Row
 
 
@@ -35,15 +35,21 @@ def main() -> None:
         "sweeps": sweeps.sweeps,
     }
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", metavar="PART", help=f"{', '.join([*parts, 'scaling'])}; none: all")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help=f"{', '.join([*parts, 'scaling', 'gpu'])}; none: all but gpu"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one round of less work, to see that it runs")
     parser.add_argument("--threads", type=int, help="of torch, in this process and its children")
     parser.add_argument("--out", type=Path, default=here, help="folder of the results")
     arguments = parser.parse_args()
     parts["scaling"] = partial(scaling.scaling, folder=arguments.out)
-    if unknown := set(arguments.parts) - set(parts):
+    wanted = arguments.parts or list(parts)
+    parts["gpu"] = gpu.gpu
+    if unknown := set(wanted) - set(parts):
         parser.error(f"{', '.join(sorted(unknown))}: should be among {', '.join(parts)}")
+    if "gpu" in wanted and not torch.cuda.is_available():
+        parser.error(f"gpu: torch {torch.__version__} finds none")
     if arguments.threads:
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
         torch.set_num_threads(arguments.threads)
@@ -52,7 +58,7 @@ def main() -> None:
     console = Console()
     rounds = 1 if arguments.quick else arguments.rounds
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for name in arguments.parts or parts:
+    for name in wanted:
         rows = parts[name](rounds, arguments.quick)
         console.print(as_table(name, rows))
         results.save(arguments.out, name, rows, rounds)

@@ -17,15 +17,14 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
+from mnist_lit.config import TrainConfig
+from mnist_lit.training.build import build_model
+
 
 class PlainClassifier(LightningModule):
-    """784-128-64-10, as mlp_128_64."""
-
-    def __init__(self) -> None:
+    def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = nn.Sequential(
-            nn.Flatten(), nn.Linear(784, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10)
-        )
+        self.network = network
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
         self.train_acc, self.val_acc = MulticlassAccuracy(10), MulticlassAccuracy(10)
         self.epoch_started = self.epoch_seconds = 0.0
@@ -60,14 +59,14 @@ class PlainClassifier(LightningModule):
         self.epoch_seconds = time.perf_counter() - self.epoch_started
 
 
-def train_one_epoch(root: str, batch_size: int) -> float:
+def train_one_epoch(root: str, batch_size: int, config: TrainConfig, accelerator: str) -> float:
     """Seconds from the start of training to its end, one epoch of 55,000 and one validation of 5,000."""
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     train, val = random_split(MNIST(root, train=True, transform=transform), [55_000, 5_000])
-    model = PlainClassifier()
+    model = PlainClassifier(build_model(config, steps_per_epoch=1).network)
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
-            accelerator="cpu",
+            accelerator=accelerator,
             max_epochs=1,
             logger=TensorBoardLogger(folder),
             callbacks=[RichProgressBar(), ModelCheckpoint(folder, monitor="val/acc", mode="max", save_last=True)],

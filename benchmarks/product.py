@@ -29,9 +29,13 @@ def config_of(*overrides: str) -> TrainConfig:
 
 def run(*overrides: str) -> dict[str, Any]:
     """What result.json holds of a run with these overrides; the run's folder is thrown away."""
-    rich.reconfigure(force_terminal=True, file=io.StringIO())  # the bar is drawn, though no one sees it
     with tempfile.TemporaryDirectory() as folder:
-        result = train(config_of(*overrides), Path(folder), {})
+        return run_in(Path(folder), *overrides)
+
+
+def run_in(folder: Path, *overrides: str) -> dict[str, Any]:
+    rich.reconfigure(force_terminal=True, file=io.StringIO())  # the bar is drawn, though no one sees it
+    result = train(config_of(*overrides), folder, {})
     torch.cuda._cached_device_count = None  # the opponents are to be as slow as in a process of their own
     return result
 

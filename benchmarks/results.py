@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import gpu
 from benchmarks.rounds import Row
 from mnist_lit.training.devices import device_name
 
@@ -33,18 +34,24 @@ means that other work was running beside.
 
 
 def save(folder: Path, part: str, rows: list[Row], rounds: int) -> None:
-    path = folder / "results.json"
+    """A GPU's part goes into files of its own, named by the card: results-h200.md, say."""
+    device = torch.device("cuda" if part == "gpu" else "cpu")
+    stem, notes = "results", NOTES
+    if part == "gpu":
+        card = torch.cuda.get_device_name(device).removeprefix("NVIDIA ")
+        stem, notes = f"results-{card.lower().replace(' ', '-')}", gpu.NOTES
+    path = folder / f"{stem}.json"
     results: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
     results[part] = {
         "date": str(datetime.now(UTC).date()),
-        "device": device_name(torch.device("cpu")),
+        "device": device_name(device),
         "torch": torch.__version__,
         "load_average": round(os.getloadavg()[0], 1),
         "rounds": rounds,
         "rows": [asdict(row) for row in rows],
     }
     path.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
-    (folder / "results.md").write_text(NOTES + "".join(section(name, result) for name, result in results.items()))
+    (folder / f"{stem}.md").write_text(notes + "".join(section(name, result) for name, result in results.items()))
 
 
 def section(name: str, result: dict[str, Any]) -> str:

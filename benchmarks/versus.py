@@ -99,7 +99,7 @@ def lightning(rounds: int, quick: bool) -> list[Row]:
     ours = [*DEFAULTS, "model=mlp_128_64", "data.batch_size=128", "trainer.max_epochs=1"]
     seconds = take_turns(
         {
-            "plain Lightning": partial(plain_lightning.train_one_epoch, mnist_root(), 128),
+            "plain Lightning": partial(plain_lightning.train_one_epoch, mnist_root(), 128, config_of(*ours), "cpu"),
             "run": lambda: run(*ours)["fit_seconds"],
         },
         rounds,
