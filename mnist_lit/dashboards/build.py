@@ -7,7 +7,8 @@ from lightning.pytorch import Callback
 from mnist_lit.dashboards.confusion import ConfusionMatrix, PerClassAccuracy
 from mnist_lit.dashboards.galleries import SamplePredictions, WorstMistakes
 from mnist_lit.dashboards.hparams import HParams
-from mnist_lit.dashboards.inside import Graph, PRCurves, Projector, WeightHistograms
+from mnist_lit.dashboards.inside import Graph, PRCurves, WeightHistograms
+from mnist_lit.dashboards.projector import Projector
 
 
 def dashboard_callbacks(switches: dict[str, bool], options: dict[str, Any]) -> list[Callback]:

@@ -6,13 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from google.protobuf import text_format
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.plugins.projector import ProjectorConfig
 
 from mnist_lit.dashboards.galleries import gallery
-from mnist_lit.dashboards.inside import penultimate
 from mnist_lit.dashboards.logger import TensorBoard
+from mnist_lit.dashboards.projector import penultimate
+from mnist_lit.data.datasets import load_digits
 from mnist_lit.models import CNN, MLP
 from tests.conftest import Run
 
@@ -40,10 +43,26 @@ def test_all_tabs_are_filled(run: Start) -> None:
     assert "weights/network.0.weight" in read.Tags()["histograms"]
     assert read.Tags()["graph"]
     assert {f"precision_recall/{digit}" for digit in range(10)} <= set(read.Tags()["tensors"])
-    (folder,) = (done.folder / "tensorboard").glob("*/penultimate_layer")
-    assert len((folder / "tensors.tsv").read_text().splitlines()) == 360
-    assert (folder / "metadata.tsv").read_text().splitlines()[0] == "truth\tprediction"
-    assert Image.open(folder / "sprite.png").size[0] >= 28 * 18
+
+
+def test_the_projector_has_a_line_and_a_picture_for_each_point(run: Start) -> None:
+    done = run("callbacks=none", "callbacks.projector=true", "model=mlp_128_64")
+    folder = done.folder / "tensorboard"
+    (points,) = text_format.Parse((folder / "projector_config.pbtxt").read_text(), ProjectorConfig()).embeddings
+    features = np.loadtxt(folder / points.tensor_path, delimiter="\t")
+    header, *answers = (folder / points.metadata_path).read_text().splitlines()
+    digits, truth = load_digits(180, 0).test.images, load_digits(180, 0).test.labels
+    assert features.shape == (360, 64)
+    assert header == "truth\tprediction"
+    assert [int(line.split("\t")[0]) for line in answers] == truth.tolist()
+    right = np.mean([len(set(line.split("\t"))) == 1 for line in answers])
+    assert right == pytest.approx(done.result["test_acc"], abs=1e-6)
+    width, height = points.sprite.single_image_dim
+    sprite = Image.open(folder / points.sprite.image_path)
+    a_row = sprite.width // width
+    for point in (0, 1, a_row, 359):
+        left, top = point % a_row * width, point // a_row * height
+        assert np.array_equal(255 - np.array(sprite.crop((left, top, left + width, top + height))), digits[point][0])
 
 
 def test_with_everything_off_only_scalars_are_written(run: Start) -> None:
