@@ -19,7 +19,8 @@ NOTES = """\
 
 Written by `python -m benchmarks`. Opponents take turns within a round; a ratio is the median of the rounds' ratios.
 Seconds are of one machine at one hour, and worth nothing elsewhere; a load average far above the number of threads
-means that other work was running beside.
+means that other work was running beside. It is a virtual machine with minutes in which two threads are no faster than
+one, in everything but large matrix products; *articles* and *flops* suffer most, and are of the others.
 
 - *run* is a whole run as `train.py` makes it (TensorBoard with the default dashboards, CSV, progress bar, checkpoints,
   validation), in this process; its time is `fit_seconds` of its result.json: from the start of training to the end of

@@ -98,9 +98,9 @@ def auto_steps_per_execution(model: DigitClassifier, batch_size: int, accelerate
 
 
 def threads_worth_having(model: DigitClassifier, batch_size: int) -> int:
-    """Of torch's threads one for each 10 million operations of a step, and at least one: with less to do they wait for
-    each other longer than they work."""
-    return max(1, min(torch.get_num_threads(), int(flops_per_step(model, batch_size) / 10e6)))
+    """Of torch's threads one for each 15 million operations of a step, and at least one: with less to do they wait for
+    each other longer than they work, and on a machine that puts its processors far apart much longer."""
+    return max(1, min(torch.get_num_threads(), int(flops_per_step(model, batch_size) / 15e6)))
 
 
 def flops_per_step(model: DigitClassifier, batch_size: int) -> float:
