@@ -1,5 +1,6 @@
 """The losses by name, each right for each kind of output."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -41,4 +42,5 @@ class Loss:
 
     def _against_one_hot(self, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         predicted = probabilities(self.output, outputs)
-        return predicted, F.one_hot(labels, predicted.shape[1]).to(predicted.dtype)
+        digits = torch.arange(predicted.shape[1], device=labels.device)
+        return predicted, (labels.unsqueeze(1) == digits).to(predicted.dtype)  # one_hot would read the labels

@@ -36,8 +36,8 @@ def record(step: Callable[[], Results]) -> tuple[Callable[[], object], Results]:
 
 
 class ReplayedSteps:
-    """A fit's steps. Made kernel by kernel are the first ones, in which torch sets up what it cannot set up while it
-    records, and those of batches that are smaller than the first."""
+    """A fit's steps in one process. Made kernel by kernel are the first ones, in which torch sets up what it cannot set
+    up while it records, and those of batches that are smaller than the first."""
 
     WARM_UP = 3
 
@@ -74,4 +74,7 @@ class ReplayedSteps:
         try:
             self.replay, self.results = record(lambda: step(self.images, self.labels, 1))
         except RuntimeError as error:
-            log.warning(f"The steps of {type(self.model).__name__} are slower than they could be: {error}")
+            log.warning(
+                f"{type(self.model).__name__} cannot be recorded as a CUDA graph; its steps are made kernel by kernel: "
+                f"{str(error).splitlines()[0]}"
+            )
