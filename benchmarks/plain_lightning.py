@@ -67,6 +67,7 @@ def train_one_epoch(root: str, batch_size: int, config: TrainConfig, accelerator
     with tempfile.TemporaryDirectory() as folder:
         trainer = Trainer(
             accelerator=accelerator,
+            devices=1,
             max_epochs=1,
             logger=TensorBoardLogger(folder),
             callbacks=[RichProgressBar(), ModelCheckpoint(folder, monitor="val/acc", mode="max", save_last=True)],

@@ -7,12 +7,14 @@ whole is measured by `benchmarks.startup`.
 import io
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import rich
 import torch
 from hydra import compose, initialize_config_dir
+from lightning.pytorch import Callback
 
 from mnist_lit.config import TrainConfig
 from mnist_lit.training.preflight import checked_config
@@ -33,9 +35,9 @@ def run(*overrides: str) -> dict[str, Any]:
         return run_in(Path(folder), *overrides)
 
 
-def run_in(folder: Path, *overrides: str) -> dict[str, Any]:
+def run_in(folder: Path, *overrides: str, watchers: Sequence[Callback] = ()) -> dict[str, Any]:
     rich.reconfigure(force_terminal=True, file=io.StringIO())  # the bar is drawn, though no one sees it
-    result = train(config_of(*overrides), folder, {})
+    result = train(config_of(*overrides), folder, {}, watchers=watchers)
     torch.cuda._cached_device_count = None  # the opponents are to be as slow as in a process of their own
     return result
 

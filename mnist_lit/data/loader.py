@@ -89,7 +89,8 @@ class Block:
             sizes = [len(index) for index in indices]
             all_of_them = torch.cat(indices)
             part = self.part[all_of_them]
-            images = self.normalize(self.augment(part.images, all_of_them))
+            with torch.autocast(part.images.device.type, enabled=False):  # bf16 would move pixels by a twentieth
+                images = self.normalize(self.augment(part.images, all_of_them))
             yield from zip(images.split(sizes), part.labels.split(sizes), strict=True)
 
 

@@ -35,7 +35,7 @@ class DigitClassifier(LightningModule):
     """
 
     network: nn.Module
-    static_graph = False  # whether each forward makes the same operations, so that a GPU may record and replay them
+    static_graph = False  # whether this very class's forward always makes the same operations: a GPU may replay them
 
     def __init__(
         self,
@@ -111,6 +111,9 @@ class DigitClassifier(LightningModule):
     def on_train_epoch_end(self) -> None:
         epoch = {f"{name}_epoch": value for name, value in self.meter.end_epoch().items()}
         self.write(epoch, self.trainer.global_step)
+
+    def on_fit_end(self) -> None:
+        self.replayed_steps = None  # its memory on the GPU
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Returns the probabilities [n, 10], for callbacks that look at what the network says."""

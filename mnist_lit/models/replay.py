@@ -1,8 +1,10 @@
 """A training step recorded once as a CUDA graph and replayed: one call starts all its kernels, where a small network's
 step otherwise lasts as long as Python needs to start them one by one."""
 
+import gc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import torch
@@ -23,16 +25,30 @@ Results = tuple[Tensor, Tensor]
 
 
 def can_replay(model: "DigitClassifier", block: Block) -> bool:
-    """`trainer.steps_per_execution=1` asks for one kernel after the other."""
-    return model.device.type == DEVICE and model.static_graph and len(block) > 1
+    """Only what a class says of itself counts: one derived from it may do something else in its forward.
+    `trainer.steps_per_execution=1` asks for one kernel after the other."""
+    return model.device.type == DEVICE and vars(type(model)).get("static_graph", False) and len(block) > 1
 
 
 def record(step: Callable[[], Results]) -> tuple[Callable[[], object], Results]:
     """What makes the step once more, and where its results lie then. Recording itself changes nothing."""
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
+    back_to_this_stream = torch.cuda.stream(torch.cuda.current_stream())  # some releases stay in theirs after an error
+    with no_collection(), back_to_this_stream, torch.cuda.graph(graph):
         results = step()
     return graph.replay, results
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """An earlier graph that is freed while this one is recorded would spoil it."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 class ReplayedSteps:
@@ -74,7 +90,8 @@ class ReplayedSteps:
         try:
             self.replay, self.results = record(lambda: step(self.images, self.labels, 1))
         except RuntimeError as error:
+            reason = error.__context__ or error  # what broke the recording off, not that it was broken off
             log.warning(
                 f"{type(self.model).__name__} cannot be recorded as a CUDA graph; its steps are made kernel by kernel: "
-                f"{str(error).splitlines()[0]}"
+                f"{str(reason).splitlines()[0]}"
             )
