@@ -1,5 +1,7 @@
-"""`python -m benchmarks.evidence`: every preset × 5 seeds and every lesson on real MNIST → docs/results.md, and the
-README's table. Runs that are finished already in the folder are kept, so that it can be stopped and started again."""
+"""`python -m benchmarks.evidence`: every preset × 5 seeds on real MNIST → docs/results.md, and the README's table.
+
+Runs that are finished already in the folder are kept, so that it can be stopped and started again.
+"""
 
 import argparse
 import re
@@ -12,7 +14,6 @@ from mnist_lit.reports.leaderboard import Leaderboard, leaderboard
 from mnist_lit.reports.render import cells, headings, markdown_table
 from mnist_lit.reports.runs import UnreadableRun, find_runs, read_run
 
-SEARCHES = ("learning_rate_search",)  # in conf/sweep, but no lesson
 MARK = re.compile(r"(<!-- results -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -21,21 +22,14 @@ def main() -> None:
     options.add_argument("--folder", type=Path, default=Path("outputs/evidence"))
     options.add_argument("--seeds", type=int, default=5)
     options.add_argument("--only", help="presets, comma-separated; all of them if not given")
-    options.add_argument("--no-lessons", action="store_true")
     chosen = options.parse_args()
 
-    presets = chosen.only.split(",") if chosen.only else names("experiment")
+    every = sorted(path.stem for path in (PROJECT / "conf" / "experiment").glob("*.yaml"))
+    presets = chosen.only.split(",") if chosen.only else every
     for preset in presets:
         for seed in range(chosen.seeds):
             train(chosen.folder / "presets" / f"{preset}_{seed}", f"experiment={preset}", f"seed={seed}")
-    lessons = [] if chosen.no_lessons else [name for name in names("sweep") if name not in SEARCHES]
-    for lesson in lessons:
-        sweep(chosen.folder / "lessons" / lesson, f"sweep={lesson}")
-    write(chosen.folder, lessons)
-
-
-def names(group: str) -> list[str]:
-    return sorted(path.stem for path in (PROJECT / "conf" / group).glob("*.yaml"))
+    write(chosen.folder)
 
 
 def train(folder: Path, *overrides: str) -> None:
@@ -48,18 +42,12 @@ def train(folder: Path, *overrides: str) -> None:
     subprocess.run(command, check=True)
 
 
-def sweep(folder: Path, *overrides: str) -> None:
-    if not any(run.completed for run in find_runs(folder)[0]):
-        command = [sys.executable, str(PROJECT / "train.py"), *overrides, f"hydra.sweep.dir={folder}"]
-        subprocess.run(command, check=True)
-
-
-def write(folder: Path, lessons: list[str]) -> None:
+def write(folder: Path) -> None:
     presets = leaderboard(*find_runs(folder / "presets"))
     parts = [
         "# Results",
         f"Written by `python -m benchmarks.evidence` from {sum(row.n for row in presets.rows)} runs of the presets in "
-        f"`conf/experiment/`{' and those of the lessons in `conf/sweep/`' if lessons else ''}, on the real MNIST.",
+        "`conf/experiment/`, on the real MNIST.",
         surroundings(presets),
         "## Presets",
         "`published` is what the article says, `reference` what its own training loop reached when it was run once; "
@@ -67,11 +55,6 @@ def write(folder: Path, lessons: list[str]) -> None:
         "benchmark: the machine may have had other work beside; for speed see `benchmarks/results.md`.",
         markdown_table(presets),
     ]
-    for lesson in lessons:
-        board = leaderboard(*find_runs(folder / "lessons" / lesson))
-        first_lines = (PROJECT / "conf" / "sweep" / f"{lesson}.yaml").read_text().splitlines()
-        parts += [f"## {lesson.replace('_', ' ').capitalize()}: `python train.py sweep={lesson}`"]
-        parts += [first_lines[1].removeprefix("# "), markdown_table(board)]
     (PROJECT / "docs" / "results.md").write_text("\n\n".join(part.strip() for part in parts) + "\n")
     readme = PROJECT / "README.md"
     readme.write_text(MARK.sub(lambda mark: mark[1] + short_table(presets) + mark[2], readme.read_text()))

@@ -14,6 +14,14 @@ class Graph(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         for writer in writers(trainer):
             writer.add_graph(network_of(pl_module), torch.zeros(1, 1, 28, 28, device=pl_module.device))
+        _forget_traces()
+
+
+def _forget_traces() -> None:
+    """torch.jit.trace keeps the types that it makes of a network for ever, half a megabyte a run (pytorch issue 35600).
+    torch's own tests clear them so."""
+    torch._C._jit_clear_class_registry()
+    torch.jit._state._clear_class_state()
 
 
 class WeightHistograms(Callback):

@@ -1,0 +1,51 @@
+"""`python -m benchmarks.lessons`: every lesson of conf/sweep on the real MNIST → docs/lessons.md.
+
+It can be stopped and started again.
+"""
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.product import PROJECT
+from mnist_lit.reports.leaderboard import leaderboard
+from mnist_lit.reports.render import markdown_table
+from mnist_lit.reports.runs import find_runs
+
+SEARCHES = ("learning_rate_search",)  # in conf/sweep, but no lesson
+OPENING = """\
+# Lessons
+
+Written by `python -m benchmarks.lessons`: each is one command, several runs on the real MNIST, and the leaderboard that
+it ends with. `test_acc` is of the official 10,000 test images, mean ± standard deviation over the seeds; a few epochs
+are enough to see the difference, and too few for the best that a network can do. `fit s` is no benchmark.
+"""
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(prog="python -m benchmarks.lessons", description=__doc__)
+    options.add_argument("--folder", type=Path, default=Path("outputs/lessons"))
+    folder = options.parse_args().folder
+    lessons = [path for path in sorted((PROJECT / "conf" / "sweep").glob("*.yaml")) if path.stem not in SEARCHES]
+    for lesson in lessons:
+        sweep(folder / lesson.stem, f"sweep={lesson.stem}")
+    sections = "".join(section(lesson, folder / lesson.stem) for lesson in lessons)
+    (PROJECT / "docs" / "lessons.md").write_text(OPENING + sections)
+
+
+def sweep(folder: Path, *overrides: str) -> None:
+    """From the start, or where it was stopped; of a finished one nothing is run again."""
+    going_on = [f"sweep.resume={folder}"] if folder.exists() else [f"hydra.sweep.dir={folder}"]
+    subprocess.run([sys.executable, str(PROJECT / "train.py"), *overrides, *going_on], check=True)
+
+
+def section(lesson: Path, folder: Path) -> str:
+    """The lesson in a sentence, which is the second line of its file, and its table."""
+    sentence = lesson.read_text().splitlines()[1].removeprefix("# ")
+    table = markdown_table(leaderboard(*find_runs(folder)))
+    return f"\n## `python train.py sweep={lesson.stem}`\n\n{sentence}\n\n{table.strip()}\n"
+
+
+if __name__ == "__main__":
+    main()
