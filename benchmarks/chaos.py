@@ -229,6 +229,7 @@ def write_figures(outcomes: dict[str, Outcome], total: Outcome) -> None:
     for name, outcome in {**outcomes, "**all**": total}.items():
         stops = [str(outcome.stops[kind]) for kind in KINDS]
         lines.append(f"| {name} | {' | '.join(stops)} | {outcome.resumes} | {len(outcome.mismatches)} |")
+    lines += ["", "A run killed before it had begun is started again, which is no resume."]
     lines += ["", f"The longest time from a signal to the end of the process: {total.seconds_to_stop:.1f} s."]
     page = PAGE.read_text()
     before, after = page.split(BEGIN)[0], page.split(END)[1]

@@ -6,12 +6,13 @@ It can be stopped and started again.
 import argparse
 import subprocess
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from benchmarks.product import PROJECT
 from mnist_lit.reports.leaderboard import leaderboard
 from mnist_lit.reports.render import markdown_table
-from mnist_lit.reports.runs import find_runs
+from mnist_lit.reports.runs import Run, find_runs
 
 SEARCHES = ("learning_rate_search",)  # in conf/sweep, but no lesson
 OPENING = """\
@@ -35,16 +36,25 @@ def main() -> None:
 
 
 def sweep(folder: Path, *overrides: str) -> None:
-    """From the start, or where it was stopped; of a finished one nothing is run again."""
+    """From the start, or where it was stopped. A run that fails is a part of the lesson: a learning rate can be too
+    high."""
     going_on = [f"sweep.resume={folder}"] if folder.exists() else [f"hydra.sweep.dir={folder}"]
-    subprocess.run([sys.executable, str(PROJECT / "train.py"), *overrides, *going_on], check=True)
+    subprocess.run([sys.executable, str(PROJECT / "train.py"), *overrides, *going_on], check=False)
 
 
 def section(lesson: Path, folder: Path) -> str:
     """The lesson in a sentence, which is the second line of its file, and its table."""
     sentence = lesson.read_text().splitlines()[1].removeprefix("# ")
-    table = markdown_table(leaderboard(*find_runs(folder)))
-    return f"\n## `python train.py sweep={lesson.stem}`\n\n{sentence}\n\n{table.strip()}\n"
+    board = leaderboard(*find_runs(folder))
+    parts = [f"## `python train.py sweep={lesson.stem}`", sentence, markdown_table(board).strip()]
+    if board.unfinished:
+        parts.append("\n".join(f"- {failure(run, board.columns)}" for run in board.unfinished))
+    return "".join(f"\n{part}\n" for part in parts)
+
+
+def failure(run: Run, columns: Iterable[str]) -> str:
+    told = [f"{name}={run.options[name]}" for name in (*columns, "seed") if name in run.options]
+    return f"{' '.join(told)}: {run.result['status']}: {str(run.result['error']).partition('. Try')[0]}"
 
 
 if __name__ == "__main__":

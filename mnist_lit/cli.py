@@ -74,7 +74,10 @@ def report(
         from mnist_lit.reports.page import page
         from mnist_lit.reports.search import find_searches
 
-        html.write_text(page(board, find_searches(folder)))
+        try:
+            html.write_text(page(board, find_searches(folder)))
+        except OSError as error:
+            raise UserError(f"--html {html}: cannot be written: {error.strerror or error}") from error
         typer.echo(f"{html}: {len(board.rows)} configurations", err=True)
     if markdown:
         typer.echo(render.markdown(board))

@@ -6,13 +6,18 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from typer.testing import CliRunner
 
 from mnist_lit.cli import app
+from mnist_lit.errors import UserError
+from mnist_lit.models import DigitClassifier
 from mnist_lit.training.checkpoints import load_classifier
+from mnist_lit.training.networks import check_network
 from tests.conftest import PROJECT, TINY, Outcome
 
 Command = Callable[..., Outcome]
@@ -177,14 +182,39 @@ def test_a_network_of_ones_own_takes_one_class_and_one_yaml(command: Command, tm
     done = command(*own, "model.width=123", PYTHONPATH=str(mine))
     assert done.code == 0, done.output
     assert done.result["params"] == 784 * 123 + 123 + 123 * 10 + 10
-    wrong = command(*own, "+model.depth=3", PYTHONPATH=str(mine))
-    assert wrong.code != 0
-    assert "depth" in wrong.output
-    assert "Traceback" not in wrong.output
+    assert f"--config-dir {mine / 'conf'}" in done.result["command"]
+    for override, word in (
+        ("+model.depth=3", "depth"),
+        ("model.width=abc", "model.width=abc"),
+        ("model.width=-1", "-1"),
+    ):
+        wrong = command(*own, override, PYTHONPATH=str(mine))
+        assert wrong.code != 0
+        assert word in wrong.output
+        assert "Traceback" not in wrong.output
+        assert wrong.folder == done.folder, "no other has been made"
     code = (
         f"from mnist_lit.training.checkpoints import *; load_classifier({str(done.folder / 'checkpoints/best.ckpt')!r})"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=mine, check=False).returncode == 0
+
+
+class SevenScores(DigitClassifier):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.network = nn.Sequential(nn.Flatten(), nn.Linear(784, 7))
+
+
+def test_a_network_of_ones_own_with_too_few_scores_is_refused() -> None:
+    with pytest.raises(UserError, match=r"\[2, 7\] where \[2, 10\]"):
+        check_network(f"{__name__}.SevenScores", {})
+
+
+def test_a_page_that_cannot_be_written_is_named(command: Command) -> None:
+    folder = command(*TINY).folder
+    told = CliRunner().invoke(app, ["report", str(folder), "--html", str(folder)])
+    assert isinstance(told.exception, UserError)
+    assert str(folder) in str(told.exception)
 
 
 def test_evaluate_prints_what_the_result_holds(command: Command) -> None:

@@ -85,9 +85,9 @@ def export(
         ("one picture", *(f"{value:.2f} ms" for value in done.milliseconds)),
         ("in batches of 1,000", *(f"{value:,.0f} a second" for value in done.images_per_second)),
     )
-    typer.echo(f"{'':22}{'torch, eager':>16}{format:>16}")
+    typer.echo(f"{'':22}{'torch, eager':>20}{format:>20}")
     for name, before, after in rows:
-        typer.echo(f"{name:22}{before:>16}{after:>16}")
+        typer.echo(f"{name:22}{before:>20}{after:>20}")
 
 
 def demo(

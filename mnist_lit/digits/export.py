@@ -143,7 +143,7 @@ def _quantize(path: Path, pixels: np.ndarray) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
 
     class Calibration(CalibrationDataReader):
-        batches = iter(np.split(pixels, 20))
+        batches = iter(np.array_split(pixels, 20))
 
         def get_next(self) -> dict[str, np.ndarray] | None:
             batch = next(self.batches, None)

@@ -81,7 +81,7 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
     except Exception as error:  # a stranger's file can make the reader stumble in any way
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = (str(error) or type(error).__name__).splitlines()[0].partition(" In PyTorch 2.6")[0]  # advice
         raise UserError(f"{path}: not a checkpoint that can be read ({reason})") from error
     expected = {"network": str, "state_dict": dict, "hyper_parameters": dict}
     if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), kind) for k, kind in expected.items()):

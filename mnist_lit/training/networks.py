@@ -37,6 +37,26 @@ def network_class(target: str, options: Mapping[str, Any]) -> "type[DigitClassif
     return cast("type[DigitClassifier]", found)
 
 
+def check_network(target: str, options: Mapping[str, Any]) -> None:
+    """Make the network and let it look at two empty pictures.
+
+    Raises:
+        UserError: if it cannot be made with these options, or does not answer with ten scores a picture.
+    """
+    import torch
+
+    network = network_class(target, options)
+    given = ", ".join(f"model.{name}={value}" for name, value in options.items())
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            shape = tuple(network(**options).eval()(torch.zeros(2, 1, 28, 28)).shape)
+    except Exception as error:  # whatever the class does
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{given}: {target} cannot be used: {type(error).__name__}: {reason}") from error
+    if shape != (2, 10):
+        raise UserError(f"{given}: {target} answers two pictures with {list(shape)} where [2, 10] is needed")
+
+
 def _keywords(network: type) -> dict[str, bool]:
     """Argument → whether it must be given; through `**kwargs`, those of the base classes too."""
     found: dict[str, bool] = {}

@@ -100,15 +100,16 @@ def check_surroundings(config: TrainConfig) -> None:
 
         check_accelerator(config.trainer.accelerator, config.trainer.devices, config.trainer.precision)
     if isinstance(config.model, OwnModel):
-        from mnist_lit.training.networks import network_class
+        from mnist_lit.training.networks import check_network
 
-        network_class(config.model.target, config.model.options())
+        check_network(config.model.target, config.model.options())
 
 
-def run_command(overrides: Sequence[str]) -> str:
-    """What to type for one run; the files of conf/sweep/ would make many of it."""
+def run_command(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> str:
+    """What to type for one run; the files of conf/sweep/ would make many of it. `config_dirs` are of `--config-dir`."""
+    own = [text for folder in config_dirs for text in ("--config-dir", folder)]
     one = ["hydra.mode=RUN"] if any(text.startswith("sweep=") for text in overrides) else []
-    return shlex.join(["python", "train.py", *overrides, *one])
+    return shlex.join(["python", "train.py", *own, *overrides, *one])
 
 
 def missing_data(checked: TrainConfig) -> str | None:

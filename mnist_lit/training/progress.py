@@ -40,6 +40,7 @@ class RunProgress(ProgressBar):
         )
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._epoch_started = time.perf_counter()  # a run that goes on within an epoch starts none
         console = rich.get_console()
         if console.is_terminal:
             self._bar = Progress(
@@ -52,14 +53,14 @@ class RunProgress(ProgressBar):
                 console=console,
                 transient=True,
             )
-            self._bar.add_task("", total=self.steps_per_epoch, metrics="")
+            done = trainer.global_step % self.steps_per_epoch
+            self._bar.add_task(_epoch(trainer), total=self.steps_per_epoch, completed=done, metrics="")
             self._bar.start()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._epoch_started = time.perf_counter()
         if self._bar:
-            description = f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"
-            self._bar.reset(self._bar.task_ids[0], description=description)
+            self._bar.reset(self._bar.task_ids[0], description=_epoch(trainer))
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -91,3 +92,7 @@ class RunProgress(ProgressBar):
         if self._bar:
             self._bar.stop()
             self._bar = None
+
+
+def _epoch(trainer: Trainer) -> str:
+    return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}"

@@ -67,7 +67,7 @@ def ending(folder: Path, result: dict[str, Any]) -> None:
     table.add_row("data", f"{result['data']['name']}, {result['data']['test_size']:,} test images{fallback}")
     table.add_row("parameters", f"{result['params']:,}")
     table.add_row("time", f"{result['fit_seconds']:.1f} s for {result['global_step']:,} steps")
-    table.add_row("speed", f"{result['train_samples_per_second']:,.0f} samples a second")
+    table.add_row("speed", f"{result['train_samples_per_second']:,.0f} samples a second, validation aside")
     log.info(rendered(table))
     log.info(f"run folder   {short(folder)}")
     if (folder / PROFILE).exists():

@@ -85,6 +85,12 @@ def test_int8_is_smaller_and_says_what_it_changes(good_run: Path, tmp_path: Path
     assert float(accuracies[1][:-1]) > float(accuracies[0][:-1]) - 1
 
 
+def test_int8_takes_fewer_pictures_than_it_would_like(small_run: Path, tmp_path: Path) -> None:
+    """scikit-learn's digits are not two thousand."""
+    arguments = ["export", str(small_run), "--out", str(tmp_path / "small.onnx"), "--int8"]
+    assert "checked on 360 test images" in CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
+
+
 def test_predict_reads_with_onnx_where_nothing_heavy_is_installed(model: Path, small_run: Path, tmp_path: Path) -> None:
     picture = tmp_path / "3.jpg"
     picture.write_bytes(STYLES["photo"](3, np.random.default_rng(0)))

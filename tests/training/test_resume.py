@@ -2,7 +2,9 @@
 
 import functools
 import json
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -132,9 +134,11 @@ def test_interrupted_in_mid_epoch_twice(
     start: Start,
     undisturbed: Start,
     monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     options = chosen(*combination)
     whole = undisturbed(*options)
+    caplog.set_level(logging.INFO)
     for call, resume in ((3, False), (7, True)):  # the second stop is in the second epoch
         with stopping(monkeypatch, "training_step", call, interrupt), pytest.raises(RunInterrupted):
             start("stopped", *options, resume=resume)
@@ -143,6 +147,9 @@ def test_interrupted_in_mid_epoch_twice(
     assert resumed.result["global_step"] == whole.result["global_step"] == 60
     assert resumed.result["status"] == "completed"
     assert "error" not in resumed.result
+    epochs = re.findall(r"epoch \d/\d .* ([\d.]+) s$", caplog.text, re.MULTILINE)
+    assert len(epochs) == 3, "each is told once"
+    assert max(map(float, epochs)) < 100
 
 
 PLACES = [
