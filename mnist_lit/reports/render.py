@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -53,29 +54,39 @@ def shown(value: Any) -> str:
     return "–" if value is None else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-DISPENSABLE = ("samples/s", "params", "95 % interval", "fit s", "val_acc")
+DISPENSABLE = ("samples/s", "params", "95 % interval", "fit s")
 
 
 def terminal(board: Leaderboard, console: Console) -> Table:
-    """Where the terminal is too narrow for all of the table, columns are left out rather than folded."""
+    """Where the terminal is too narrow for all of the table, columns are left out rather than folded, and at last each
+    row names only those of its options that most rows do not have."""
     for spared in range(len(DISPENSABLE) + 1):
         table = _table(board, DISPENSABLE[:spared])
         if console.measure(table, options=console.options.update(max_width=10_000)).maximum <= console.width:
-            break
-    return table
+            return table
+    return _table(board, DISPENSABLE, together=True)
 
 
-def _table(board: Leaderboard, without: Sequence[str]) -> Table:
+def _table(board: Leaderboard, without: Sequence[str], together: bool = False) -> Table:
+    usual = {
+        name: Counter(shown(value(row)) for row in board.rows).most_common(1)[0][0]
+        for name, value in board.columns.items()
+    }
     caption = RANKING + (f" Not shown, for want of room: {', '.join(without)}." if without else "")
+    if together:
+        caption += f" Most rows have {', '.join(f'{name}={value}' for name, value in usual.items())}."
     table = Table(title=f"{len(board.rows)} configurations", caption=caption)
-    shown_columns = [number for number, heading in enumerate(headings(board)) if heading not in without]
-    for number in shown_columns:
-        heading = headings(board)[number]
+    apart = [heading for heading in headings(board) if heading not in (*without, *(board.columns if together else ()))]
+    for heading in apart:
         left = heading in ("experiment", "published") or heading in board.columns
-        table.add_column(heading, justify="left" if left else "right")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=together)
+        if together and heading == "#":
+            table.add_column("options", overflow="fold")
     for rank, row in enumerate(board.rows, 1):
-        row_cells = cells(board, rank, row)
-        table.add_row(*(row_cells[number] for number in shown_columns))
+        cell = dict(zip(headings(board), cells(board, rank, row), strict=True))
+        own = [f"{name}={cell[name]}" for name in board.columns if cell[name] != usual[name]]
+        number, *rest = (cell[heading] for heading in apart)
+        table.add_row(number, *(["\n".join(own) or "as most"] if together else []), *rest)
     return table
 
 

@@ -63,7 +63,8 @@ def _check_same(folder: Path, kind: str, now: list[list[str]]) -> None:
         then_only = [text for text in _flat(before) if text not in _flat(now)]
         now_only = [text for text in _flat(now) if text not in _flat(before)]
         raise UserError(
-            f"sweep.resume={folder}: holds another sweep, of {len(before)} jobs where this one has {len(now)}"
+            f"sweep.resume={folder}: holds another sweep"
+            + (f", of {len(before)} jobs where this one has {len(now)}" if len(before) != len(now) else "")
             + (f"; only there: {' '.join(then_only)}" if then_only else "")
             + (f"; only here: {' '.join(now_only)}" if now_only else "")
             + ". Repeat the command that it was started with"

@@ -210,3 +210,27 @@ def test_a_narrow_terminal_spares_columns_and_cuts_none(outputs: Path) -> None:
         assert "92.00 ± 2.00 %" in printed
         assert "…" not in printed
         assert ("samples/s │" in printed.replace("┃", "│")) == (width == 200)
+
+
+def test_where_many_options_differ_a_row_names_those_that_most_rows_do_not_have(tmp_path: Path) -> None:
+    usual = {"optimizer": {"name": "adam", "lr": 0.001}, "loss": {"name": "cross_entropy", "label_smoothing": 0.0}}
+    others: list[dict[str, Any]] = [
+        {},
+        {"loss": {"name": "cross_entropy", "label_smoothing": 0.1}},
+        {"data": {"name": "digits", "batch_size": 64}},
+        {"data": {"name": "mnist", "batch_size": 256}},
+        {"trainer": {"max_epochs": 17, "gradient_clip_val": 0.5}},
+    ]
+    for number, changes in enumerate(others):
+        write_run(tmp_path / str(number), val_acc=0.9 - number / 100, config=usual | changes)
+    console = Console(width=80, file=io.StringIO())
+    console.print(terminal(leaderboard(*find_runs(tmp_path)), console))
+    assert isinstance(console.file, io.StringIO)
+    printed = console.file.getvalue()
+    lines = {line.split("│")[1].strip(): line for line in printed.splitlines() if line.count("│") > 4}
+    assert "as most" in lines["1"]
+    assert "loss.label_smoothing=0.1" in lines["2"]
+    assert "90.00%" in lines["1"], "validation accuracy, which ranks, stays"
+    assert "loss.label_smoothing=0" in " ".join(printed.split("want of room")[1].split()).replace("│", "")
+    assert "…" not in printed
+    assert max(map(len, printed.splitlines())) <= 80
