@@ -14,6 +14,8 @@ from types import TracebackType
 from hydra.errors import CompactHydraException
 from omegaconf.errors import OmegaConfBaseException
 
+from mnist_lit.misspelt import no_such_option
+
 TRACEBACKS_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 NAMES_CODE = re.compile(r"^[+~]*hydra(=|[./](callbacks|job_logging|hydra_logging)|[./@].*_target_)")
 
@@ -28,7 +30,8 @@ def enter(main: Callable[[], object]) -> None:
         main()
     except CompactHydraException as error:
         cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
-        sys.exit(f"{error}{cause}{_extra(str(error))}")
+        misspelt = no_such_option(error)
+        sys.exit(f"error: {misspelt}" if misspelt else f"{error}{cause}{_extra(str(error))}")
     except Exception as error:
         if TRACEBACKS_WANTED:
             raise

@@ -44,7 +44,11 @@ def test_help_config_and_errors_import_no_torch(arguments: list[str], tmp_path: 
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["optimizr.lr=1"], "optimizr"),
+        (["optimizr.lr=1"], "did you mean optimizer?"),
+        (["lr=0.1"], "did you mean optimizer.lr?"),
+        (["-m", "epochs=1,2"], "did you mean trainer.max_epochs?"),
+        (["optimizer.learning_rate=1"], "legal: betas, eps, lr, weight_decay"),
+        (["experimnt=best"], "did you mean experiment?"),
         (["optimizer.lr=abc"], "optimizer.lr=abc"),
         (["model=resnet"], "mlp_4x64"),
         (["data.val_size=70000", "data.batch_size=0"], "data.batch_size=0"),

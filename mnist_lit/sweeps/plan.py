@@ -13,6 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_lit.config import MNISTData, TrainConfig
 from mnist_lit.errors import UserError
+from mnist_lit.misspelt import no_such_option
 from mnist_lit.training.preflight import check_surroundings, checked_config, missing_data, overrides_for_digits
 
 
@@ -37,7 +38,7 @@ def plan_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str
         try:
             jobs.append(checked(config, context, job))
         except (UserError, HydraException, OmegaConfBaseException) as error:
-            objections[str(error)] = None
+            objections[no_such_option(error) or str(error)] = None
     if objections:
         raise UserError("\n".join(objections))
     ready = [

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_lit.config import SweepSection, TrainConfig, parse_sweep
 from mnist_lit.errors import UserError
+from mnist_lit.misspelt import no_such_option
 from mnist_lit.signals import RunInterrupted, cleaning_up, on_signals, stop
 from mnist_lit.sweeps.findings import tell_findings
 from mnist_lit.sweeps.folder import command, open_folder
@@ -87,7 +88,7 @@ def check_edges(config: DictConfig, context: HydraContext, space: Space) -> list
         try:
             runs.append(checked(config, context, Job(0, tuple(space.overrides(params)), ""))[1])
         except (UserError, HydraException, OmegaConfBaseException) as error:
-            objections[str(error)] = None
+            objections[no_such_option(error) or str(error)] = None
     if objections:
         raise UserError("\n".join(objections))
     return runs

@@ -43,9 +43,9 @@ def check_network(target: str, options: Mapping[str, Any]) -> None:
     Raises:
         UserError: if it cannot be made with these options, or does not answer with ten scores a picture.
     """
-    import torch
-
     network = network_class(target, options)
+    import torch  # not for a class that is refused
+
     given = ", ".join(f"model.{name}={value}" for name, value in options.items())
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
