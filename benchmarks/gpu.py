@@ -5,7 +5,7 @@ import math
 import tempfile
 from functools import partial
 from pathlib import Path
-from statistics import mean, median
+from statistics import median
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -13,7 +13,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from benchmarks import plain_lightning
 from benchmarks.product import config_of, run, run_in
 from benchmarks.rounds import Row, medians, ratio, spread, take_turns
-from benchmarks.versus import mnist_root
+from benchmarks.versus import accuracy, mnist_root
 from mnist_lit.models import DigitClassifier
 
 NOTES = """\
@@ -36,17 +36,9 @@ def gpu(rounds: int, quick: bool, accelerator: str = "gpu") -> list[Row]:
 
 def speedrun(seeds: int, accelerator: str) -> list[Row]:
     results = [run("experiment=speedrun", f"trainer={accelerator}", f"seed={seed}") for seed in range(seeds)]
-    accuracies = [100 * result["test_acc"] for result in results]
     seconds = [result["fit_seconds"] for result in results]
     return [
-        Row(
-            f"experiment=speedrun, test accuracy, mean of seeds 0 to {seeds - 1}",
-            mean(accuracies),
-            99.0,
-            at_most=False,
-            unit="%",
-            detail=f"{min(accuracies):.2f} to {max(accuracies):.2f} %",
-        ),
+        accuracy(results),
         Row(
             "its fit",
             median(seconds),

@@ -74,8 +74,9 @@ def report(
         from mnist_lit.reports.page import page
         from mnist_lit.reports.search import find_searches
 
+        content = page(board, find_searches(folder))
         try:
-            html.write_text(page(board, find_searches(folder)))
+            html.write_text(content)
         except OSError as error:
             raise UserError(f"--html {html}: cannot be written: {error.strerror or error}") from error
         typer.echo(f"{html}: {len(board.rows)} configurations", err=True)

@@ -29,9 +29,10 @@ def enter(main: Callable[[], object]) -> None:
     try:
         main()
     except CompactHydraException as error:
+        if misspelt := no_such_option(error):
+            sys.exit(f"error: {misspelt}")
         cause = f"\n{error.__cause__}" if isinstance(error.__cause__, OmegaConfBaseException) else ""
-        misspelt = no_such_option(error)
-        sys.exit(f"error: {misspelt}" if misspelt else f"{error}{cause}{_extra(str(error))}")
+        sys.exit(f"{error}{cause}{_extra(str(error))}")
     except Exception as error:
         if TRACEBACKS_WANTED:
             raise

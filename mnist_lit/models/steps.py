@@ -1,7 +1,6 @@
 """One optimiser step: through Lightning where it adds something, straight to torch where it adds only time."""
 
-from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import torch
@@ -31,39 +30,8 @@ def needs_lightning(trainer: Trainer, model: LightningModule) -> bool:
     )
 
 
-def forward(model: "DigitClassifier", images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    with profile(model, "forward"):
-        outputs = model(images)
-        return outputs, model.loss(outputs, labels)
-
-
-def clip_gradients(model: "DigitClassifier", params: Iterable[Tensor]) -> None:
-    """Lightning's own refuses fused optimisers in mixed precision, for the sake of float16 alone."""
-    if model.gradient_clip_val is not None:
-        torch.nn.utils.clip_grad_norm_(params, model.gradient_clip_val)
-
-
-def params_of(optimizer: LightningOptimizer) -> list[Tensor]:
-    return [param for group in optimizer.param_groups for param in group["params"]]
-
-
-def profile(model: LightningModule, part: str) -> AbstractContextManager[object]:
-    return model.trainer.profiler.profile(part)  # type: ignore[attr-defined]
-
-
 def through_lightning(model: "DigitClassifier", optimizer: LightningOptimizer) -> Step:
-    params = params_of(optimizer)
-
-    def step(images: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-        outputs, loss = forward(model, images, labels)
-        optimizer.zero_grad()
-        with profile(model, "backward"):
-            model.manual_backward(loss if weight == 1 else loss * weight)
-        clip_gradients(model, params)
-        optimizer.step()
-        return loss.detach(), outputs.detach()
-
-    return step
+    return with_update(model, optimizer, optimizer.step, model.manual_backward)
 
 
 def directly(model: "DigitClassifier", optimizer: LightningOptimizer) -> Step:
@@ -78,16 +46,25 @@ def directly(model: "DigitClassifier", optimizer: LightningOptimizer) -> Step:
     return with_update(model, optimizer, counted_update)
 
 
-def with_update(model: "DigitClassifier", optimizer: LightningOptimizer, update: Callable[[], object]) -> Step:
-    params = params_of(optimizer)
+def with_update(
+    model: "DigitClassifier",
+    optimizer: LightningOptimizer,
+    update: Callable[[], object],
+    backward: Callable[[Tensor], object] = Tensor.backward,
+) -> Step:
+    params = [param for group in optimizer.param_groups for param in group["params"]]
+    profile = model.trainer.profiler.profile  # type: ignore[attr-defined]
 
     def step(images: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor]:
-        outputs, loss = forward(model, images, labels)
+        with profile("forward"):
+            outputs = model(images)
+            loss = model.loss(outputs, labels)
         for param in params:
             param.grad = None  # zero_grad does the same, but looks twice: a twentieth of a small network's step
-        with profile(model, "backward"):
-            (loss if weight == 1 else loss * weight).backward()
-        clip_gradients(model, params)
+        with profile("backward"):
+            backward(loss if weight == 1 else loss * weight)
+        if model.gradient_clip_val is not None:  # not Lightning's way: it refuses fused optimisers in mixed precision
+            torch.nn.utils.clip_grad_norm_(params, model.gradient_clip_val)
         update()
         return loss.detach(), outputs.detach()
 

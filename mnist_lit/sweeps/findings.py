@@ -7,6 +7,7 @@ from pathlib import Path
 
 import optuna
 import rich
+from omegaconf import DictConfig
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -24,7 +25,7 @@ from mnist_lit.training.preflight import run_command
 MOST = 10  # trials in the table
 
 
-def tell_findings(study: optuna.Study, sweep: SweepSection, space: Space, folder: Path) -> bool:
+def tell_findings(study: optuna.Study, sweep: SweepSection, space: Space, folder: Path, hydra: DictConfig) -> bool:
     """Whether any trial has come to its end."""
     trials, weights = counted(study), importances(study, sweep.objectives)
     keep(folder, study, trials, sweep.objectives, weights)
@@ -41,7 +42,7 @@ def tell_findings(study: optuna.Study, sweep: SweepSection, space: Space, folder
             listed = ", ".join(f"{key} {share:.0%}" for key, share in shares.items())
             say(f"what mattered for {objective}: {listed}")
         for trial in winners[:MOST]:
-            say(f"trial {trial.number} again  {run_command(space.overrides(trial.params))}")
+            say(f"trial {trial.number} again  {run_command(space.overrides(trial.params), hydra)}")
     say(f"as a page with plots  mnist-lit report {folder} --html page.html")
     return bool(winners)
 

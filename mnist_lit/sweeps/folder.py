@@ -1,7 +1,6 @@
 """A sweep's folder: claimed for a new one, or checked to be the same that is gone on with. Imports no torch."""
 
 import os
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from mnist_lit.config import SweepSection
 from mnist_lit.durable import write_text
 from mnist_lit.errors import UserError
 from mnist_lit.sweeps.plan import Job
-from mnist_lit.training.preflight import chosen_by_user, claim_folder
+from mnist_lit.training.preflight import chosen_by_user, claim_folder, command_line
 
 RECORD, LOCK = "sweep.yaml", ".lock"
 
@@ -50,7 +49,7 @@ def command(config: DictConfig, folder: Path) -> str:
     launcher = [
         text for text in config.hydra.overrides.hydra if not text.startswith(("hydra.mode=", "hydra.sweep.dir="))
     ]
-    return shlex.join(["python", "train.py", "-m", *given, *launcher, f"sweep.resume={folder}"])
+    return command_line(config.hydra, "-m", *given, *launcher, f"sweep.resume={folder}")
 
 
 def _check_same(folder: Path, kind: str, now: list[list[str]]) -> None:

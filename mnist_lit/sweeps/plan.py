@@ -37,8 +37,8 @@ def plan_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str
     for job in combinations(context, arguments):
         try:
             jobs.append(checked(config, context, job))
-        except (UserError, HydraException, OmegaConfBaseException) as error:
-            objections[no_such_option(error) or str(error)] = None
+        except (UserError, OmegaConfBaseException) as error:
+            objections[str(error)] = None
     if objections:
         raise UserError("\n".join(objections))
     ready = [
@@ -76,8 +76,15 @@ def values_of(override: Override) -> list[str]:
 
 
 def checked(config: DictConfig, context: HydraContext, job: Job) -> tuple[Job, TrainConfig]:
-    """The job with its folder, and the config that it is going to run."""
-    composed = context.config_loader.load_sweep_config(config, list(job.overrides))
+    """The job with its folder, and the config that it is going to run.
+
+    Raises:
+        UserError: naming every option that is wrong.
+    """
+    try:
+        composed = context.config_loader.load_sweep_config(config, list(job.overrides))
+    except HydraException as error:
+        raise UserError(no_such_option(error) or str(error)) from error
     with open_dict(composed):
         composed.hydra.job.num = job.number
     return replace(job, folder=str(composed.hydra.sweep.subdir)), checked_config(composed)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import optuna
 from hydra.core.utils import env_override, setup_globals
-from hydra.errors import HydraException
 from hydra.types import HydraContext
 from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
@@ -18,7 +17,6 @@ from omegaconf.errors import OmegaConfBaseException
 
 from mnist_lit.config import SweepSection, TrainConfig, parse_sweep
 from mnist_lit.errors import UserError
-from mnist_lit.misspelt import no_such_option
 from mnist_lit.signals import RunInterrupted, cleaning_up, on_signals, stop
 from mnist_lit.sweeps.findings import tell_findings
 from mnist_lit.sweeps.folder import command, open_folder
@@ -54,7 +52,7 @@ def run_search(config: DictConfig, context: HydraContext, arguments: Sequence[st
     except RunInterrupted:
         say(f"The search was stopped. Go on with: {command(config, folder)}")
         raise
-    if not tell_findings(study, sweep, space, folder):
+    if not tell_findings(study, sweep, space, folder, config.hydra):
         sys.exit(1)
 
 
@@ -87,8 +85,8 @@ def check_edges(config: DictConfig, context: HydraContext, space: Space) -> list
     for params in space.edges():
         try:
             runs.append(checked(config, context, Job(0, tuple(space.overrides(params)), ""))[1])
-        except (UserError, HydraException, OmegaConfBaseException) as error:
-            objections[no_such_option(error) or str(error)] = None
+        except (UserError, OmegaConfBaseException) as error:
+            objections[str(error)] = None
     if objections:
         raise UserError("\n".join(objections))
     return runs

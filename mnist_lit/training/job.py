@@ -34,7 +34,7 @@ def run_in(folder: Path, cfg: DictConfig, *, resume: bool, watchers: Sequence[Ca
     """
     hydra = HydraConfig.get()
     origin = {
-        "command": run_command(hydra.overrides.task, own_config_dirs(hydra)),
+        "command": run_command(hydra.overrides.task, hydra),
         "choices": {group: name for group, name in hydra.runtime.choices.items() if not group.startswith("hydra/")},
     }
     logging.raiseExceptions = False  # a disk too full for train.log shall not print a traceback a line
@@ -57,7 +57,3 @@ def run_in(folder: Path, cfg: DictConfig, *, resume: bool, watchers: Sequence[Ca
             f"error: {error.filename or folder} cannot be written: {error.strerror}. The last checkpoint is untouched. "
             f"Make room, then go on with: {resume_command(folder)}"
         ) from error
-
-
-def own_config_dirs(hydra: Any) -> list[str]:
-    return [source.path for source in hydra.runtime.config_sources if source.provider == "command-line"]

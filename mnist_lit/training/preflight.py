@@ -5,6 +5,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -105,11 +106,15 @@ def check_surroundings(config: TrainConfig) -> None:
         check_network(config.model.target, config.model.options())
 
 
-def run_command(overrides: Sequence[str], config_dirs: Sequence[str] = ()) -> str:
-    """What to type for one run; the files of conf/sweep/ would make many of it. `config_dirs` are of `--config-dir`."""
-    own = [text for folder in config_dirs for text in ("--config-dir", folder)]
+def run_command(overrides: Sequence[str], hydra: Any) -> str:
+    """What to type for one run; the files of conf/sweep/ would make many of it. `hydra` is its section of a config."""
     one = ["hydra.mode=RUN"] if any(text.startswith("sweep=") for text in overrides) else []
-    return shlex.join(["python", "train.py", *own, *overrides, *one])
+    return command_line(hydra, *overrides, *one)
+
+
+def command_line(hydra: Any, *arguments: str) -> str:
+    own = [("--config-dir", it.path) for it in hydra.runtime.config_sources if it.provider == "command-line"]
+    return shlex.join(["python", "train.py", *chain(*own), *arguments])
 
 
 def missing_data(checked: TrainConfig) -> str | None:

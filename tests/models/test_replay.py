@@ -10,12 +10,12 @@ import torch
 from lightning.pytorch import Trainer, seed_everything
 from torch import Tensor, nn
 
-from mnist_lit.data.datamodule import DigitDataModule
 from mnist_lit.models import MLP, DigitClassifier, replay
 from mnist_lit.training.build import build_data, build_model, optimizer_factory
 from mnist_lit.training.checkpoints import weights_digest
 from tests.conftest import compose_config
 from tests.models import recorder
+from tests.models.fitting import fitted
 
 OVERRIDES = [
     ["model=mlp_128_64", "optimizer=adam", "scheduler=onecycle"],
@@ -53,29 +53,7 @@ def fit(
     seed_everything(0, verbose=False)
     model = build_model(config, data.steps_per_epoch)
     data.steps_per_execution = steps_per_execution
-    return model, fitted(model, data, tmp_path, config.trainer.precision, accelerator)
-
-
-def fitted(
-    model: DigitClassifier,
-    data: DigitDataModule,
-    tmp_path: Path,
-    precision: Any = "32-true",
-    accelerator: str = "cpu",
-) -> Trainer:
-    trainer = Trainer(
-        accelerator=accelerator,
-        devices=1,
-        max_epochs=2,
-        precision=precision,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
-    trainer.fit(model, data)
-    return trainer
+    return model, fitted(model, data, tmp_path, precision=config.trainer.precision, accelerator=accelerator)
 
 
 @pytest.mark.parametrize("overrides", OVERRIDES, ids=" ".join)

@@ -14,6 +14,7 @@ from mnist_lit.models.updates import fast_update
 from mnist_lit.training.build import build_data, build_model, optimizer_factory
 from mnist_lit.training.checkpoints import weights_digest
 from tests.conftest import compose_config
+from tests.models.fitting import fitted
 
 
 class CountsBackwards(Callback):
@@ -49,18 +50,7 @@ def fit(tmp_path: Path, *callbacks: Callback, overrides: Sequence[str] = ()) -> 
     seed_everything(0, verbose=False)
     model = build_model(config, data.steps_per_epoch)
     data.steps_per_execution = 7
-    trainer = Trainer(
-        accelerator="cpu",
-        max_epochs=2,
-        precision=config.trainer.precision,
-        callbacks=list(callbacks),
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        default_root_dir=tmp_path,
-    )
-    trainer.fit(model, data)
+    trainer = fitted(model, data, tmp_path, *callbacks, precision=config.trainer.precision)
     return weights_digest(model), trainer.global_step, needs_lightning(trainer, model)
 
 
