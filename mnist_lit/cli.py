@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from mnist_lit import quick_exit
 from mnist_lit.digits import commands
 from mnist_lit.errors import UserError
 from mnist_lit.importing import importing
+from mnist_lit.words import how_many
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 data_app = typer.Typer(no_args_is_help=True, help="MNIST's four files.")
@@ -42,7 +43,8 @@ def evaluate(
         from mnist_lit.training.evaluate import evaluate_run
 
     outcome = evaluate_run(run)
-    typer.echo(f"{outcome.checkpoint}")
+    unfinished = "" if outcome.status == "completed" else f", of a run that is {outcome.status}"
+    typer.echo(f"{outcome.checkpoint}{unfinished}")
     typer.echo(f"{outcome.data}: {outcome.samples:,} test images")
     typer.echo(f"test_acc   {outcome.test_acc:.2%}")
     typer.echo(f"test_loss  {outcome.test_loss:.4f}")
@@ -79,7 +81,7 @@ def report(
             html.write_text(content)
         except OSError as error:
             raise UserError(f"--html {html}: cannot be written: {error.strerror or error}") from error
-        typer.echo(f"{html}: {len(board.rows)} configurations", err=True)
+        typer.echo(f"{html}: {how_many(len(board.rows), 'configuration')}", err=True)
     if markdown:
         typer.echo(render.markdown(board))
     elif csv:
@@ -135,7 +137,7 @@ def doctor(root: Root = Path("data")) -> None:
     """Versions, devices, data: what is there, what is wrong, and what to do about it."""
     from mnist_lit.training.doctor import examine
 
-    table = Table("", "what", "found", "what to do", box=None, pad_edge=False)
+    table = Table("", "what", Column("found", overflow="fold"), "what to do", box=None, pad_edge=False)
     findings = examine(root)
     for finding in findings:
         table.add_row("ok" if finding.remedy is None else "!!", finding.what, finding.found, finding.remedy or "")

@@ -226,6 +226,14 @@ def test_evaluate_prints_what_the_result_holds(command: Command) -> None:
     printed = CliRunner().invoke(app, ["evaluate", str(done.folder)]).stdout
     assert f"{done.result['test_acc']:.2%}" in printed
     assert f"{done.result['test_loss']:.4f}" in printed
+    assert "of a run that is" not in printed
+
+
+def test_evaluate_says_that_a_run_is_not_finished(command: Command) -> None:
+    done = command(*TINY)
+    (done.folder / "result.json").write_text(json.dumps(done.result | {"status": "interrupted"}))
+    printed = CliRunner().invoke(app, ["evaluate", str(done.folder)]).stdout
+    assert "best.ckpt, of a run that is interrupted" in printed
 
 
 @pytest.mark.parametrize("arguments", [["evaluate", "."], ["data", "verify", "--root", "nothing"]])

@@ -11,6 +11,7 @@ from mnist_lit.digits.read import NO_PICTURES, Reading, pictures_in, read_pictur
 from mnist_lit.errors import UserError
 from mnist_lit.reports.confusion import matrix
 from mnist_lit.statistics import wilson_interval
+from mnist_lit.words import how_many
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,7 @@ def told(outcome: Outcome, folder: Path) -> str:
     total, wrong = len(outcome.labels), outcome.wrong
     low, high = wilson_interval(1 - len(wrong) / total, total)
     lines = [
-        f"{folder}: {total:,} pictures",
+        f"{folder}: {how_many(total, 'picture')}",
         f"accuracy   {1 - len(wrong) / total:.2%}  (95 % interval {low:.2%} to {high:.2%})",
         "",
         matrix(outcome.confusion),

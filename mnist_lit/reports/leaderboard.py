@@ -1,9 +1,10 @@
-"""Runs that differ in nothing but the seed become one row; rows are ranked by validation accuracy."""
+"""Runs that differ in nothing but the seed become one row; each data set's rows are ranked by validation accuracy."""
 
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from math import sqrt
 from typing import Any
 
@@ -54,6 +55,10 @@ class Row:
         return self.runs[0].options
 
     @property
+    def data(self) -> str:
+        return str(self.options.get("data.name"))
+
+    @property
     def choices(self) -> dict[str, str]:
         return self.runs[0].choices
 
@@ -72,12 +77,19 @@ class Row:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """`columns` are the options in which the rows differ: name → the value of a row."""
+    """`columns` are the options in which the rows differ: name → the value of a row. Rows of one data set stand
+    together: accuracies on several do not compare."""
 
     rows: tuple[Row, ...]
     columns: dict[str, Callable[[Row], Any]]
     unfinished: tuple[Run, ...]
     problems: tuple[str, ...]
+
+    @property
+    def ranked(self) -> list[tuple[int, Row]]:
+        """Each row after its rank among those of its data set, from 1."""
+        ranks: dict[str, count[int]] = defaultdict(lambda: count(1))
+        return [(next(ranks[row.data]), row) for row in self.rows]
 
 
 def leaderboard(runs: Iterable[Run], problems: Sequence[str] = ()) -> Leaderboard:
@@ -89,7 +101,8 @@ def leaderboard(runs: Iterable[Run], problems: Sequence[str] = ()) -> Leaderboar
             groups[_identity(run)].append(run)
         else:
             unfinished.append(run)
-    rows = sorted((Row(tuple(group)) for group in groups.values()), key=lambda row: -row.mean("val_acc"))
+    rows = [Row(tuple(group)) for group in groups.values()]
+    rows.sort(key=lambda row: (row.data, row.mean("val_acc")), reverse=True)  # mnist before digits, the best first
     return Leaderboard(tuple(rows), _columns(rows), tuple(unfinished), tuple(problems))
 
 

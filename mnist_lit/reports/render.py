@@ -13,6 +13,7 @@ from rich.text import Text
 from mnist_lit.reports.compare import Comparison
 from mnist_lit.reports.leaderboard import Leaderboard, Row
 from mnist_lit.reports.runs import Run
+from mnist_lit.words import how_many
 
 RANKING = "Ranked by validation accuracy: the test set chooses nothing."
 
@@ -75,17 +76,19 @@ def _table(board: Leaderboard, without: Sequence[str], together: bool = False) -
     caption = RANKING + (f" Not shown, for want of room: {', '.join(without)}." if without else "")
     if together:
         caption += f" Most rows have {', '.join(f'{name}={value}' for name, value in usual.items())}."
-    table = Table(title=f"{len(board.rows)} configurations", caption=caption)
+    table = Table(title=how_many(len(board.rows), "configuration"), caption=caption)
     apart = [heading for heading in headings(board) if heading not in (*without, *(board.columns if together else ()))]
     for heading in apart:
         left = heading in ("experiment", "published") or heading in board.columns
         table.add_column(heading, justify="left" if left else "right", no_wrap=together)
         if together and heading == "#":
             table.add_column("options", overflow="fold")
-    for rank, row in enumerate(board.rows, 1):
+    for rank, row in board.ranked:
         cell = dict(zip(headings(board), cells(board, rank, row), strict=True))
         own = [f"{name}={cell[name]}" for name in board.columns if cell[name] != usual[name]]
         number, *rest = (cell[heading] for heading in apart)
+        if rank == 1:
+            table.add_section()  # another data set
         table.add_row(number, *(["\n".join(own) or "as most"] if together else []), *rest)
     return table
 
@@ -116,10 +119,13 @@ def footnotes(board: Leaderboard) -> list[tuple[str, str]]:
     if board.rows:
         notes.append(("The best row again:", f"  {board.rows[0].command}"))
     if board.unfinished:
+        pruned = Counter(run.folder.parent for run in board.unfinished if run.result["status"] == "pruned")
         lines = [
             f"  {run.folder}: {run.result['status']}" + (f" ({run.result['error']})" if run.result.get("error") else "")
             for run in board.unfinished
+            if run.result["status"] != "pruned"
         ]
+        lines += [f"  {search}: {how_many(trials, 'pruned trial')}" for search, trials in pruned.items()]
         notes.append(("Not finished:", "\n".join(lines)))
     if board.problems:
         notes.append(("Not readable:", "\n".join(f"  {problem}" for problem in board.problems)))
@@ -128,7 +134,7 @@ def footnotes(board: Leaderboard) -> list[tuple[str, str]]:
 
 def markdown_table(board: Leaderboard) -> str:
     lines = ["| " + " | ".join(headings(board)) + " |", "|" + " --- |" * len(headings(board))]
-    for rank, row in enumerate(board.rows, 1):
+    for rank, row in board.ranked:
         lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells(board, rank, row)) + " |")
     return "\n".join(lines) + "\n"
 

@@ -21,6 +21,7 @@ from mnist_lit.sweeps.study import best, counted
 from mnist_lit.sweeps.trial import shown
 from mnist_lit.sweeps.watch import reason, say
 from mnist_lit.training.preflight import run_command
+from mnist_lit.words import how_many
 
 MOST = 10  # trials in the table
 
@@ -30,7 +31,8 @@ def tell_findings(study: optuna.Study, sweep: SweepSection, space: Space, folder
     trials, weights = counted(study), importances(study, sweep.objectives)
     keep(folder, study, trials, sweep.objectives, weights)
     states = [trial.state.name.lower().replace("fail", "failed") for trial in trials]
-    say(f"{len(trials)} trials: {', '.join(f'{states.count(state)} {state}' for state in dict.fromkeys(states))}")
+    counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+    say(f"{how_many(len(trials), 'trial')}: {counts}")
     for trial in trials:
         if trial.state == TrialState.FAIL:
             say(f"trial {trial.number} failed: {reason(trial.user_attrs)}")

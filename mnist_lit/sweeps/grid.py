@@ -20,6 +20,7 @@ from mnist_lit.sweeps.state import alive, finished, record_failure, reopen
 from mnist_lit.sweeps.watch import Watch, say, warn_of_digits
 from mnist_lit.training.preflight import error_ends_program, quoted
 from mnist_lit.training.resume import hold, recorded
+from mnist_lit.words import how_many
 
 
 def run_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str]) -> None:
@@ -33,7 +34,8 @@ def run_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str]
         lock = hold(folder)
     warn_of_digits(sorted({text for job in jobs for text in job.overrides}))
     todo = [job for job in jobs if not completed(folder / job.folder)]
-    say(f"sweep   {folder}: {len(jobs)} jobs" + (f", {len(jobs) - len(todo)} of them done" if sweep.resume else ""))
+    done = f", {len(jobs) - len(todo)} of them done" if sweep.resume else ""
+    say(f"sweep   {folder}: {how_many(len(jobs), 'job')}{done}")
     try:
         for job in todo:
             reopen(folder / job.folder)

@@ -27,6 +27,7 @@ from mnist_lit.sweeps.trial import Objective, TrialFailed
 from mnist_lit.sweeps.watch import say, warn_of_digits
 from mnist_lit.training.preflight import error_ends_program, overrides_for_digits
 from mnist_lit.training.resume import hold
+from mnist_lit.words import how_many
 
 GRACE = 30  # seconds that workers have to write their checkpoints and stop
 
@@ -45,7 +46,7 @@ def run_search(config: DictConfig, context: HydraContext, arguments: Sequence[st
         retry_lost(study, is_local(sweep))
     warn_of_digits(space.fixed)
     begun = total - to_do(study, total)
-    say(f"search  {folder}: {total} trials" + (f", {begun} of them done" if begun else ""))
+    say(f"search  {folder}: {how_many(total, 'trial')}" + (f", {begun} of them done" if begun else ""))
     try:
         with lock, cleaning_up():
             work_off(study, Objective(config, context, sweep, space, folder, total))

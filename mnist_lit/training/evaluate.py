@@ -15,16 +15,17 @@ from mnist_lit.training.build import build_data
 from mnist_lit.training.calibration import at_temperature, expected_calibration_error, fitted_temperature
 from mnist_lit.training.checkpoints import BEST, load_classifier
 from mnist_lit.training.latency import median_seconds
-from mnist_lit.training.resume import run_config
+from mnist_lit.training.resume import recorded, run_config
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`confusion` [10, 10] counts test images: row the truth, column the prediction. `ece` is of the probabilities as
-    they are and divided by `temperature`, which is fitted on the validation set. `milliseconds` are of one picture,
-    `images_per_second` of batches."""
+    """`status` is the run's. `confusion` [10, 10] counts test images: row the truth, column the prediction. `ece` is of
+    the probabilities as they are and divided by `temperature`, which is fitted on the validation set. `milliseconds`
+    are of one picture, `images_per_second` of batches."""
 
     checkpoint: Path
+    status: str
     data: str
     samples: int
     test_acc: float
@@ -43,7 +44,8 @@ def evaluate_run(run: Path) -> Evaluation:
         UserError: if this is not a run, or its checkpoint or data cannot be read.
     """
     checkpoint = run if run.is_file() else run / "checkpoints" / BEST
-    data = build_data(run_config(checkpoint.parent.parent))
+    folder = checkpoint.parent.parent
+    data = build_data(run_config(folder))
     data.prepare_data()
     model = load_classifier(checkpoint)
     val, test = (_outputs(model, EvalLoader(part, data.normalize)) for part in (data.splits.val, data.splits.test))
@@ -53,6 +55,7 @@ def evaluate_run(run: Path) -> Evaluation:
     images = data.normalize(data.splits.test.images[: EvalLoader.BATCH_SIZE])
     return Evaluation(
         checkpoint=checkpoint,
+        status=recorded(folder).get("status", "without a result.json"),
         data=data.name,
         samples=len(labels),
         test_acc=float(confusion.trace() / confusion.sum()),

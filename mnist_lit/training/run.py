@@ -41,6 +41,7 @@ from mnist_lit.training.result import ResultFile, git_commit, versions
 from mnist_lit.training.resume import hold
 from mnist_lit.training.run_state import RunState
 from mnist_lit.training.stopwatch import Stopwatch
+from mnist_lit.words import how_many
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +112,7 @@ def position(checkpoint: Path, config: TrainConfig) -> int:
         raise UserError(f"{checkpoint}: holds a network, but no state of its training to go on from") from error
     if done > config.trainer.max_epochs:
         raise UserError(f"trainer.max_epochs={config.trainer.max_epochs}: should be at least {done}, which are done")
-    log.info(f"resume  {checkpoint}: {done} epochs done, step {step:,}")
+    log.info(f"resume  {checkpoint}: {how_many(done, 'epoch')} done, step {step:,}")
     return step
 
 

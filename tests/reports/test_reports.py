@@ -95,6 +95,25 @@ def test_failed_runs_are_listed_with_their_reason(outputs: Path) -> None:
     assert f"{outputs / 'c'}: failed (RuntimeError: out of memory)" in printed
 
 
+def test_each_data_set_has_a_ranking_of_its_own(outputs: Path) -> None:
+    for number, val_acc in enumerate((0.92, 0.97)):
+        config = {"data": {"name": "digits", "batch_size": 64}, "optimizer": {"name": "sgd", "lr": number}}
+        write_run(outputs / f"digits{number}", val_acc=val_acc, config=config)
+    ranked = leaderboard(*find_runs(outputs)).ranked
+    assert [(row.data, rank, row.mean("val_acc")) for rank, row in ranked] == [
+        ("mnist", 1, pytest.approx(0.93)), ("mnist", 2, 0.5), ("digits", 1, 0.97), ("digits", 2, 0.92),
+    ]  # fmt: skip
+
+
+def test_pruned_trials_are_counted_and_not_listed(outputs: Path) -> None:
+    for number in range(3):
+        write_run(outputs / "search" / f"trial{number}", status="pruned", error="val_acc 0.5 after 1 of 3 epochs")
+    printed = CliRunner().invoke(app, ["report", str(outputs)]).stdout
+    assert f"{outputs / 'search'}: 3 pruned trials" in printed
+    assert "trial0" not in printed
+    assert f"{outputs / 'c'}: failed" in printed
+
+
 BROKEN = {
     "half": '{"status": "comp',
     "foreign": '{"accuracy": 1}',
@@ -217,7 +236,7 @@ def test_where_many_options_differ_a_row_names_those_that_most_rows_do_not_have(
     others: list[dict[str, Any]] = [
         {},
         {"loss": {"name": "cross_entropy", "label_smoothing": 0.1}},
-        {"data": {"name": "digits", "batch_size": 64}},
+        {"data": {"name": "mnist", "batch_size": 128}},
         {"data": {"name": "mnist", "batch_size": 256}},
         {"trainer": {"max_epochs": 17, "gradient_clip_val": 0.5}},
     ]
