@@ -1,7 +1,7 @@
 """The thing measured: a whole run as `train.py` makes it, with TensorBoard, CSV, progress bar, checkpoints, validation.
 
 Runs in this process, so that opponents can take turns without paying for the imports again; what a process costs as a
-whole is measured by `benchmarks.startup`.
+whole is measured by `python -m benchmarks startup`.
 """
 
 import io

@@ -37,7 +37,7 @@ def remove_leftovers(folder: Path) -> None:
     """What a killed process was writing when it died; only for who knows that nobody is writing there now."""
     for leftover in folder.glob(".*.*"):
         if LEFTOVER.fullmatch(leftover.name):
-            leftover.unlink()
+            leftover.unlink(missing_ok=True)  # one of several ranks is the first
 
 
 def _sync_folder(folder: Path) -> None:

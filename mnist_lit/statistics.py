@@ -11,6 +11,13 @@ def wilson_interval(share: float, n: int) -> tuple[float, float]:
     return centre - half, centre + half
 
 
+def student_t(degrees_of_freedom: int) -> float:
+    """Half a 95 % interval's width in standard errors, estimated with so many degrees of freedom (Student 1908)."""
+    from scipy.special import stdtrit  # the quantiles of scipy.stats.t, which takes five times as long to import
+
+    return float(stdtrit(degrees_of_freedom, 0.975))
+
+
 def mcnemar_p(only_first: int, only_second: int) -> float:
     """Two-sided exact p-value that two classifiers err equally often (McNemar 1947, binomial form).
 

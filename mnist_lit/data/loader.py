@@ -34,7 +34,7 @@ class Normalize:
 @dataclass(frozen=True)
 class Share:
     """Which part of every batch is this process's: with several ranks each takes every `ranks`-th sample, and one
-    process with a batch `ranks` times as large would make the same steps."""
+    process with a batch `ranks` times as large would make the same steps, but for dropout and batch norm."""
 
     rank: int = 0
     ranks: int = 1

@@ -88,8 +88,8 @@ def _lines(mask: np.ndarray) -> tuple[np.ndarray, int]:
     if not found.any():
         return found, 0
     thick = mask.copy()
-    for step in range(1, thickest * 2):  # what goes on so far upwards or downwards is no thin line
-        thick[:-1] &= mask[1:] if step == 1 else thick[1:]
+    for _ in range(thickest * 2 - 1):  # what goes on so far upwards or downwards is no thin line
+        thick[:-1] &= thick[1:]
     tall = thick.copy()
     for _ in range(thickest * 2 - 1):
         tall[1:] |= tall[:-1]

@@ -66,8 +66,9 @@ def digits_of(picture: Image.Image, nearby: bool = False) -> list[Digit]:
     if len(found) == 1 and scale > 1 and not nearby:
         left, top, right, bottom = found[0].box
         if (side := max(right - left, bottom - top)) < TOO_SMALL:
-            around = _scaled((left - side, top - side, right + side, bottom + side), scale)
-            return digits_of(picture.crop(_within(around, picture)), nearby=True)
+            around = _within(_scaled((left - side, top - side, right + side, bottom + side), scale), picture)
+            closer = digits_of(picture.crop(around), nearby=True)
+            return [Digit(digit.pixels, _moved(digit.box, *around[:2])) for digit in closer]
     drawn = ((framed(one.ink), _scaled(one.box, scale)) for one in found)
     return [Digit(pixels, box) for pixels, box in drawn if pixels is not None]
 
@@ -81,6 +82,10 @@ def _zoom(side: int) -> float:
 def _scaled(box: tuple[int, int, int, int], scale: float) -> tuple[int, int, int, int]:
     left, top, right, bottom = (round(edge * scale) for edge in box)
     return left, top, right, bottom
+
+
+def _moved(box: tuple[int, int, int, int], right: int, down: int) -> tuple[int, int, int, int]:
+    return box[0] + right, box[1] + down, box[2] + right, box[3] + down
 
 
 def _within(box: tuple[int, int, int, int], picture: Image.Image) -> tuple[int, int, int, int]:

@@ -67,10 +67,6 @@ class DigitClassifier(LightningModule):
         """Images [n, 1, 28, 28], normalised → [n, 10]: logits, log-probabilities or probabilities, as `output` says."""
         return OUTPUTS[self.output](self.network(images))
 
-    def probabilities(self, images: Tensor) -> Tensor:
-        """Images [n, 1, 28, 28], normalised → probabilities [n, 10], whatever `output` is."""
-        return probabilities(self.output, self(images))
-
     @property
     def parameter_count(self) -> int:
         return sum(parameter.numel() for parameter in self.parameters())
@@ -147,8 +143,9 @@ class DigitClassifier(LightningModule):
     def write(self, metrics: dict[str, float], step: int) -> None:
         """Write to every logger at the number of optimiser steps made, which Lightning's own logging does not know:
         it counts calls of `training_step`."""
+        epoch = {} if self.trainer.testing else {"epoch": self.trainer.current_epoch}
         for logger in self.loggers:
-            logger.log_metrics(metrics | {"epoch": self.trainer.current_epoch}, step)
+            logger.log_metrics(metrics | epoch, step)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["network"] = f"{type(self).__module__}.{type(self).__qualname__}"

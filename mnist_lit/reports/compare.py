@@ -11,13 +11,14 @@ import numpy as np
 from mnist_lit.errors import UserError
 from mnist_lit.reports.leaderboard import leaderboard
 from mnist_lit.reports.runs import Run, UnreadableRun
-from mnist_lit.statistics import mcnemar_p
+from mnist_lit.statistics import mcnemar_p, student_t
 
 
 @dataclass(frozen=True)
 class Comparison:
     """`only_first`, `only_second`: test images that one run alone classified right; `seed_std`: the spread that the
-    seed makes by itself, over the runs of either configuration, None where no configuration has two."""
+    seed makes by itself, over the runs of either configuration, None where no configuration has two seeds, and its
+    degrees of freedom."""
 
     options: dict[str, tuple[Any, Any]]
     only_first: int
@@ -25,6 +26,7 @@ class Comparison:
     p: float
     accuracy_difference: float
     seed_std: float | None
+    degrees_of_freedom: int
 
     @property
     def verdict(self) -> str:
@@ -34,9 +36,10 @@ class Comparison:
         sure = f"The {better} run is better on these images (McNemar, p < 0.05)"
         if self.seed_std is None:
             return f"{sure}; whether its configuration is, only several seeds can tell."
-        if abs(self.accuracy_difference) <= 1.96 * sqrt(2) * self.seed_std:
+        chance = student_t(self.degrees_of_freedom) * sqrt(2) * self.seed_std
+        if abs(self.accuracy_difference) <= chance:
             return f"{sure}, but two seeds of one configuration differ as much: this may be the seed's doing."
-        return f"{sure}, by more than two seeds of one configuration differ (1.96 × √2 × their standard deviation)."
+        return f"{sure}, by more than two seeds of one configuration differ (95 %, Student's t)."
 
 
 def compare(first: Run, second: Run, others: Iterable[Run] = ()) -> Comparison:
@@ -57,6 +60,7 @@ def compare(first: Run, second: Run, others: Iterable[Run] = ()) -> Comparison:
     right, also_right = one["prediction"] == one["label"], two["prediction"] == two["label"]
     only_first, only_second = int((right & ~also_right).sum()), int((~right & also_right).sum())
     names = dict.fromkeys((*first.options, *second.options))
+    seed_std, degrees_of_freedom = _seed_std(first, second, others)
     return Comparison(
         options={
             name: (first.options.get(name), second.options.get(name))
@@ -67,12 +71,13 @@ def compare(first: Run, second: Run, others: Iterable[Run] = ()) -> Comparison:
         only_second=only_second,
         p=mcnemar_p(only_first, only_second),
         accuracy_difference=float(right.mean() - also_right.mean()),
-        seed_std=_seed_std(first, second, others),
+        seed_std=seed_std,
+        degrees_of_freedom=degrees_of_freedom,
     )
 
 
-def _seed_std(first: Run, second: Run, others: Iterable[Run]) -> float | None:
-    """Pooled over the two configurations, where they have been run with several seeds."""
+def _seed_std(first: Run, second: Run, others: Iterable[Run]) -> tuple[float | None, int]:
+    """Pooled over the two configurations, where they have been run with several seeds, and its degrees of freedom."""
     everything = {run.folder.resolve(): run for run in (*others, first, second)}
     mine = {first.folder.resolve(), second.folder.resolve()}
     variances, weights = [], []
@@ -81,5 +86,5 @@ def _seed_std(first: Run, second: Run, others: Iterable[Run]) -> float | None:
             variances.append(statistics.variance(row.values("test_acc")))
             weights.append(row.n - 1)
     if not weights:
-        return None
-    return sqrt(sum(v * w for v, w in zip(variances, weights, strict=True)) / sum(weights))
+        return None, 0
+    return sqrt(sum(v * w for v, w in zip(variances, weights, strict=True)) / sum(weights)), sum(weights)

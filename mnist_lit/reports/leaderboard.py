@@ -8,14 +8,12 @@ from itertools import count
 from math import sqrt
 from typing import Any
 
-from scipy.special import stdtrit  # the quantiles of scipy.stats.t, which takes five times as long to import
-
 from mnist_lit.reports.runs import Run
-from mnist_lit.statistics import wilson_interval
+from mnist_lit.statistics import student_t, wilson_interval
 
 NOT_THE_EXPERIMENT = (  # options that change where, how fast or how loudly a run works, not what it computes
     "seed", "data.root", "data.mirrors", "data.fallback", "data.fallback_reason", "trainer.steps_per_execution",
-    "trainer.log_every_n_steps", "trainer.profiler",
+    "trainer.log_every_n_steps", "trainer.profiler", "checkpoint.every_seconds",
 )  # fmt: skip
 NOT_THE_EXPERIMENT_PREFIXES = ("logger.", "callbacks.", "reference.")
 GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "trainer")
@@ -23,16 +21,21 @@ GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "trainer")
 
 @dataclass(frozen=True)
 class Row:
-    """All completed runs of one configuration."""
+    """All completed runs of one configuration. A seed that was run again counts once, as it was run last: the same
+    number twice says nothing about the spread."""
 
     runs: tuple[Run, ...]
 
     @property
+    def seeds(self) -> dict[int, Run]:
+        return {run.result["seed"]: run for run in self.runs}
+
+    @property
     def n(self) -> int:
-        return len(self.runs)
+        return len(self.seeds)
 
     def values(self, name: str) -> list[float]:
-        return [float(run.result[name]) for run in self.runs]
+        return [float(run.result[name]) for run in self.seeds.values()]
 
     def mean(self, name: str) -> float:
         return statistics.fmean(self.values(name))
@@ -47,7 +50,7 @@ class Row:
         mean, std = self.mean("test_acc"), self.std("test_acc")
         if std is None:
             return wilson_interval(mean, self.runs[0].result["data"]["test_size"])
-        half = float(stdtrit(self.n - 1, 0.975)) * std / sqrt(self.n)
+        half = student_t(self.n - 1) * std / sqrt(self.n)
         return max(0.0, mean - half), min(1.0, mean + half)
 
     @property

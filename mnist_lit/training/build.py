@@ -56,7 +56,7 @@ def build_model(config: TrainConfig, steps_per_epoch: int) -> DigitClassifier:
 
 
 def optimizer_factory(name: str, **options: Any) -> Callable[[Iterable[nn.Parameter]], optim.Optimizer]:
-    """Parameters → optimiser, in torch's fused implementation where the parameters' device has one."""
+    """Parameters → optimiser, in torch's fused implementation where `FUSED` has one for their device."""
 
     def make(parameters: Iterable[nn.Parameter]) -> optim.Optimizer:
         parameters = list(parameters)

@@ -7,6 +7,7 @@ import os
 import time
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,8 @@ def recover_checkpoint(folder: Path) -> Path | None:
             continue
         for bad, reason in damaged.items():
             log.warning(f"{reason}. Going on from the one before it, {path.name}")
-            bad.rename(bad.with_name(f"{bad.name}.damaged"))
+            with suppress(FileNotFoundError):  # another rank was faster
+                bad.rename(bad.with_name(f"{bad.name}.damaged"))
         return path
     if damaged:
         raise UserError("none of the run's checkpoints can be read:\n" + "\n".join(map(str, damaged.values())))
@@ -176,8 +178,10 @@ class CheckpointEvery(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        in_mid_epoch = not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch
-        if in_mid_epoch and time.monotonic() - self._saved_at >= self.seconds:
+        if trainer.fit_loop.epoch_loop.batch_progress.is_last_batch:
+            return
+        due = time.monotonic() - self._saved_at >= self.seconds
+        if trainer.strategy.reduce_boolean_decision(due, all=False):  # ranks save together: each waits for the others
             trainer.save_checkpoint(self.path)
 
 

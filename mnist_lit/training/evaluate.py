@@ -45,10 +45,12 @@ def evaluate_run(run: Path) -> Evaluation:
     """
     checkpoint = run if run.is_file() else run / "checkpoints" / BEST
     folder = checkpoint.parent.parent
-    data = build_data(run_config(folder))
+    config = run_config(folder)
+    data = build_data(config)
     data.prepare_data()
     model = load_classifier(checkpoint)
-    val, test = (_outputs(model, EvalLoader(part, data.normalize)) for part in (data.splits.val, data.splits.test))
+    with torch.autocast("cpu", torch.bfloat16, enabled=config.trainer.precision == "bf16-mixed"):
+        val, test = (_outputs(model, EvalLoader(part, data.normalize)) for part in (data.splits.val, data.splits.test))
     temperature = fitted_temperature(*_answers(model, *val))
     answers, labels = _answers(model, *test)
     confusion = confusion_matrix(labels, answers.argmax(1))
@@ -79,7 +81,7 @@ def _seconds(model: DigitClassifier, images: Tensor) -> float:
 @torch.inference_mode()
 def _outputs(model: DigitClassifier, loader: EvalLoader) -> tuple[Tensor, Tensor]:
     outputs, labels = zip(*((model(images), labels) for images, labels in loader), strict=True)
-    return torch.cat(outputs), torch.cat(labels)
+    return torch.cat(outputs).float(), torch.cat(labels)
 
 
 def _answers(model: DigitClassifier, outputs: Tensor, labels: Tensor) -> tuple[np.ndarray, np.ndarray]:

@@ -29,8 +29,8 @@ def build_loggers(
     options: dict[str, Any],
     resumed_at: int | None = None,
 ) -> "list[Logger]":
-    """Loggers that go on where the run goes on: what they hold of later steps than `resumed_at` is going to be logged
-    again. `options` are logged to the trackers; TensorBoard has a callback for them."""
+    """TensorBoard and metrics.csv go on where the run goes on: what they hold of later steps than `resumed_at` is going
+    to be logged again. The trackers begin a run of their own with each resumption; `options` are logged to them."""
     from mnist_lit.dashboards.logger import TensorBoard
     from mnist_lit.training.metrics_csv import MetricsCSV
 

@@ -25,7 +25,7 @@ from mnist_lit.training.result import RESULT
 from mnist_lit.training.resume import hold, recorded, run_config
 
 PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
-GRACE = 30  # seconds that the ranks have to write their checkpoint and stop
+GRACE = 45  # seconds that the ranks have to write their checkpoint and stop; after 30 torchrun kills them itself
 
 
 def train_in_ranks(config: TrainConfig, folder: Path, origin: dict[str, Any], *, resume: bool) -> dict[str, Any]:
@@ -54,7 +54,11 @@ def train_in_ranks(config: TrainConfig, folder: Path, origin: dict[str, Any], *,
             code = ranks.wait()
         except RunInterrupted:
             ranks.terminate()
-            ranks.wait(GRACE)
+            try:
+                ranks.wait(GRACE)
+            except subprocess.TimeoutExpired:
+                os.killpg(ranks.pid, signal.SIGKILL)
+                ranks.wait()
             raise
     result = recorded(folder)
     if code != 0:

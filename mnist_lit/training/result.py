@@ -48,6 +48,7 @@ class ResultFile:
     @contextmanager
     def status_recorded(self) -> Iterator[None]:
         """Within it, whatever ends the run is written down: completed, interrupted, pruned or failed, and why."""
+        self.save()
         try:
             yield
         except (KeyboardInterrupt, SystemExit) as stop:

@@ -19,7 +19,6 @@ from mnist_lit.errors import UserError
 FREE = (
     "trainer.max_epochs",
     "trainer.accelerator",
-    "trainer.devices",
     "trainer.log_every_n_steps",
     "trainer.profiler",
     "checkpoint.every_seconds",

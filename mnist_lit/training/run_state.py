@@ -36,7 +36,7 @@ class RunState(Callback):
         version, integers, normal = random.getstate()
         return {
             "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
             "numpy": [torch.from_numpy(words.astype(np.int64)), position, has_gauss, gauss],
             "python": [version, torch.tensor(integers), normal],
         }
@@ -64,8 +64,8 @@ class RunState(Callback):
 
     def _restore(self, state: dict[str, Any]) -> None:
         torch.set_rng_state(state["torch"])
-        if len(state["cuda"]) == torch.cuda.device_count():
-            torch.cuda.set_rng_state_all(state["cuda"])
+        if state["cuda"] is not None and torch.cuda.is_available():
+            torch.cuda.set_rng_state(state["cuda"])  # of this rank's device; all ranks draw alike
         words, position, has_gauss, gauss = state["numpy"]
         np.random.set_state(("MT19937", words.numpy().astype(np.uint32), position, has_gauss, gauss))
         version, integers, normal = state["python"]

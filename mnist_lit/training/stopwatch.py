@@ -1,4 +1,4 @@
-"""How long the fit took, and how much of it was training rather than validation and checkpoints."""
+"""How long the fit took, and how much of it was training rather than validation and what ends an epoch."""
 
 import time
 from typing import Any
@@ -7,8 +7,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 
 class Stopwatch(Callback):
-    """`fit_seconds`: from the first epoch's start to the last one's end. `train_seconds`: the part spent on batches.
-    Both go on counting in a resumed run."""
+    """`fit_seconds`: from the first epoch's start to the last one's end. `train_seconds`: the part spent on batches,
+    and on checkpoints in between. Both go on counting in a resumed run."""
 
     def __init__(self) -> None:
         self.fit_seconds = 0.0

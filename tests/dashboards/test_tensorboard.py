@@ -12,6 +12,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.plugins.projector import ProjectorConfig
 
+from mnist_lit.dashboards import galleries
 from mnist_lit.dashboards.galleries import gallery
 from mnist_lit.dashboards.logger import TensorBoard
 from mnist_lit.dashboards.projector import penultimate
@@ -107,14 +108,26 @@ def test_samples_seen_counts_the_smaller_last_batch_of_an_epoch(tmp_path: Path) 
     assert [logger.samples_seen(step) for step in (0, 1, 19, 20, 21)] == [0, 64, 1216, 1257, 1321]
 
 
-def test_worst_mistakes_are_mistakes_surest_first(run: Start) -> None:
-    done = run()
-    kept = np.load(done.folder / "test_predictions.npz")
-    wrong = kept["label"] != kept["prediction"]
-    assert wrong.sum() == round((1 - done.result["test_acc"]) * 360)
+def test_worst_mistakes_are_mistakes_surest_first(run: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: dict[str, np.ndarray] = {}
+
+    def drawing(images: np.ndarray, captions: list[str], wrong: list[bool]) -> Image.Image:
+        drawn.update(zip(captions, images, strict=True))
+        return gallery(images, captions, wrong)
+
+    monkeypatch.setattr(galleries, "gallery", drawing)
+    done = run("callbacks=none", "callbacks.worst_mistakes=true")
+    kept, images = np.load(done.folder / "test_predictions.npz"), load_digits(180, 0).test.images
+    wrong = np.flatnonzero(kept["label"] != kept["prediction"])
+    assert len(wrong) == round((1 - done.result["test_acc"]) * 360) > 24
+    surest = wrong[np.argsort(-kept["confidence"][wrong], kind="stable")][:24]
+    said = [f"{kept['label'][i]} not {kept['prediction'][i]} {kept['confidence'][i]:.0%}" for i in surest]
+    assert list(drawn) == list(dict.fromkeys(said))
+    for caption, index in zip(said, surest, strict=True):
+        if said.count(caption) == 1:
+            assert np.array_equal(drawn[caption], images[index][0])
     picture = Image.open(io.BytesIO(events(done).Images("test/worst_mistakes")[0].encoded_image_string))
-    rows = -(-min(24, int(wrong.sum())) // 4)
-    assert picture.height == rows * (28 * 3 + 6 + 16)
+    assert picture.height == 6 * (28 * 3 + 6 + 16)
 
 
 def test_gallery_shows_ink_where_the_digit_has_it() -> None:

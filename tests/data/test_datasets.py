@@ -19,6 +19,12 @@ def test_digits_have_the_promised_shape_and_sizes() -> None:
     assert_partition(load_digits(180, 0), (1257, 180, 360))
 
 
+def test_no_choice_of_ours_changes_the_test_set() -> None:
+    one, other = load_digits(180, 0), load_digits(100, 1)
+    assert torch.equal(one.test.images, other.test.images)
+    assert not torch.equal(one.val.labels[:100], other.val.labels)
+
+
 @pytest.mark.mnist
 def test_mnist_has_the_official_sizes(mnist_root: str) -> None:
     assert_partition(load_mnist(mnist_root, 5000, 0), (55_000, 5_000, 10_000))

@@ -119,6 +119,16 @@ def test_several_digits_are_said_and_found_from_left_to_right(digits: list[int])
     assert [(left + right) / 2 for left, _, right, _ in boxes] == pytest.approx(middles, abs=12)
 
 
+def test_boxes_are_in_the_pictures_own_pixels() -> None:
+    """Of a small digit too, which is looked at again from nearby."""
+    pixels = np.full((1600, 1600), 255, np.uint8)
+    digit = pen(3, rng(), 100, 8)
+    pixels[1200:1300, 1100:1200] -= (digit * 255).astype(np.uint8)
+    rows, columns = np.flatnonzero((pixels < 128).any(1)), np.flatnonzero((pixels < 128).any(0))
+    (found,) = prepare_many(saved(coloured(1 - pixels / 255.0)))
+    assert found.box == pytest.approx((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1), abs=8)
+
+
 def test_strokes_that_do_not_touch_are_one_digit() -> None:
     for seed in range(10):
         prepare_one(STYLES["broken"](5, rng(seed)))

@@ -147,10 +147,16 @@ def test_a_second_fit_of_the_same_network_records_anew(tmp_path: Path, recorded:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("overrides", OVERRIDES, ids=" ".join)
-def test_a_gpu_replays_the_same_steps(tmp_path: Path, overrides: list[str], caplog: pytest.LogCaptureFixture) -> None:
+def test_a_gpu_replays_the_same_steps(
+    tmp_path: Path, overrides: list[str], caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times: list[int] = []
+    record = replay.record
+    monkeypatch.setattr(replay, "record", lambda step: times.append(1) or record(step))
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
         replayed, _ = fit(tmp_path, overrides, 7, accelerator="gpu")
         one_by_one, _ = fit(tmp_path, overrides, 1, accelerator="gpu")
     assert "cannot be recorded" not in caplog.text
+    assert len(times) == 1
     for name, tensor in replayed.state_dict().items():
         torch.testing.assert_close(tensor, one_by_one.state_dict()[name], rtol=1e-4, atol=1e-5, msg=name)

@@ -87,7 +87,16 @@ def test_a_choice_stands_for_the_options_that_it_explains(tmp_path: Path) -> Non
 def test_where_files_lie_and_what_is_logged_makes_no_new_row(tmp_path: Path) -> None:
     write_run(tmp_path / "a", config={"data": {"name": "mnist", "root": "/a"}, "logger": {"csv": True}})
     write_run(tmp_path / "b", config={"data": {"name": "mnist", "root": "/b"}, "logger": {"csv": False}}, seed=1)
-    assert [row.n for row in leaderboard(*find_runs(tmp_path)).rows] == [2]
+    write_run(tmp_path / "c", config={"data": {"name": "mnist"}, "checkpoint": {"every_seconds": 7}}, seed=2)
+    assert [row.n for row in leaderboard(*find_runs(tmp_path)).rows] == [3]
+
+
+def test_a_seed_that_was_run_again_counts_once(tmp_path: Path) -> None:
+    for name, test_acc in (("a", 0.90), ("b", 0.91)):
+        write_run(tmp_path / name, test_acc=test_acc)
+    (row,) = leaderboard(*find_runs(tmp_path)).rows
+    assert (row.n, row.values("test_acc"), row.std("test_acc")) == (1, [0.91], None)
+    assert row.interval[1] - row.interval[0] > 0.01
 
 
 def test_failed_runs_are_listed_with_their_reason(outputs: Path) -> None:
@@ -204,7 +213,20 @@ def test_compare_counts_discordant_images_and_weighs_the_seeds(tmp_path: Path) -
         write_run(tmp_path / f"s{seed}", seed=seed, test_acc=test_acc)
     weighed = compare(read_run(one), read_run(two), find_runs(tmp_path)[0])
     assert weighed.seed_std == pytest.approx(np.std([0.9, 0.8, 0.99], ddof=1))
+    assert weighed.degrees_of_freedom == 2
     assert "may be the seed's doing" in weighed.verdict
+
+
+def test_a_spread_of_two_seeds_proves_little(tmp_path: Path) -> None:
+    """With one degree of freedom 95 % of the ratios lie within 12.7, and not within 1.96."""
+    one, two = write_run(tmp_path / "a", test_acc=0.94), write_run(tmp_path / "b", lr=0.1, test_acc=0.99)
+    for folder, right in ((one, 940), (two, 990)):
+        write_predictions(folder, np.arange(1000) < right)
+    write_run(tmp_path / "s", seed=1, test_acc=0.95)
+    assert "may be the seed's doing" in compare(read_run(one), read_run(two), find_runs(tmp_path)[0]).verdict
+    for seed in range(2, 9):
+        write_run(tmp_path / f"s{seed}", seed=seed, test_acc=0.94 + 0.01 * (seed % 2))
+    assert "by more than two seeds" in compare(read_run(one), read_run(two), find_runs(tmp_path)[0]).verdict
 
 
 def test_compare_refuses_what_cannot_be_compared(tmp_path: Path) -> None:

@@ -77,6 +77,13 @@ def test_each_job_of_a_sweep_trains_with_its_own_options(command: Command, tmp_p
     assert all(result["status"] == "completed" for result in results)
 
 
+def test_ranks_save_at_the_same_steps_within_an_epoch(command: Command) -> None:
+    """Each has a clock of its own, and all wait for whoever saves."""
+    done = command(*DDP, "trainer.steps_per_execution=1", "checkpoint.every_seconds=0.03")
+    assert done.code == 0, done.output
+    assert done.result["status"] == "completed"
+
+
 def start_endless(tmp_path: Path, epochs: int = 100000) -> "subprocess.Popen[str]":
     command = [sys.executable, str(PROJECT / "train.py"), *DDP, f"trainer.max_epochs={epochs}", "hydra.run.dir=run"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

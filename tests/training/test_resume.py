@@ -23,6 +23,7 @@ from tensorboard.summary.writer import event_file_writer
 from mnist_lit.errors import UserError
 from mnist_lit.models import DigitClassifier
 from mnist_lit.signals import RunInterrupted
+from mnist_lit.training import checkpoints
 from mnist_lit.training.checkpoints import load_classifier, read_checkpoint, weights_digest
 from mnist_lit.training.run import train
 from tests.conftest import PROJECT, TINY, Outcome, Run, compose_config
@@ -276,14 +277,33 @@ def test_a_damaged_checkpoint_is_noticed_and_the_one_before_taken(
     whole = undisturbed(*options)
     with stopping(monkeypatch, "training_step", 18, interrupt), pytest.raises(RunInterrupted):
         start("stopped", *options)
-    checkpoints = tmp_path / "stopped" / "checkpoints"
-    damage(checkpoints / "last.ckpt")
+    folder = tmp_path / "stopped" / "checkpoints"
+    damage(folder / "last.ckpt")
     caplog.clear()
     assert_same(whole.folder, start("stopped", *options, resume=True).folder)
     if damage is not Path.unlink:
         assert "last.ckpt" in caplog.text
         assert "one before" in caplog.text
-        assert (checkpoints / "last.ckpt.damaged").exists()
+        assert (folder / "last.ckpt.damaged").exists()
+
+
+def test_of_two_ranks_that_find_the_same_damage_one_sets_it_aside(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = start("run").folder / "checkpoints"
+    flip_a_bit(folder / "last.ckpt")
+    read = checkpoints.read_checkpoint
+
+    def read_as_another_rank_does(path: Path) -> dict[str, Any]:
+        try:
+            return read(path)
+        except UserError:
+            path.rename(path.with_name(f"{path.name}.damaged"))
+            raise
+
+    monkeypatch.setattr(checkpoints, "read_checkpoint", read_as_another_rank_does)
+    assert checkpoints.recover_checkpoint(folder) == folder / "previous.ckpt"
+    assert (folder / "last.ckpt.damaged").exists()
 
 
 def test_when_no_checkpoint_can_be_read_that_is_the_error(start: Start) -> None:
@@ -333,6 +353,7 @@ def test_a_complete_run_has_nothing_to_do(command: Command, finished: Path) -> N
         (["trainer.max_epochs=3"], ["trainer.max_epochs=3", "cosine", "planned for 2"]),
         (["trainer.max_epochs=no"], ["trainer.max_epochs=no"]),
         (["trainer.precision=bf16-mixed"], ["trainer.precision"]),
+        (["trainer.devices=2"], ["trainer.devices=2", "keeps its own (1)"]),
         (["hydra.run.dir=elsewhere"], ["hydra.run.dir"]),
         (["-m"], ["-m"]),
     ],

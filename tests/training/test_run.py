@@ -9,15 +9,18 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from lightning.pytorch import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lit.config import parse_config
 from mnist_lit.models import MLP
+from mnist_lit.reports.runs import read_run
 from mnist_lit.statistics import wilson_interval
 from mnist_lit.training.build import auto_steps_per_execution, build_data, build_model, threads_worth_having
 from mnist_lit.training.checkpoints import load_classifier, read_checkpoint, weights_digest
 from mnist_lit.training.evaluate import evaluate_run
-from tests.conftest import Run, compose_config
+from mnist_lit.training.run import train
+from tests.conftest import TINY, Run, compose_config
 
 Start = Callable[..., Run]
 
@@ -48,6 +51,17 @@ def test_the_folder_explains_the_run(run: Start) -> None:
     assert result["fit_seconds"] > 0
     saved = parse_config(yaml.safe_load((done.folder / "config.yaml").read_text()))
     assert saved == compose_config("data=digits", "model=mlp_128_64", "trainer=cpu", "seed=3")
+
+
+def test_a_run_that_is_killed_has_said_that_it_is_running(tmp_path: Path) -> None:
+    said = []
+
+    class Look(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            said.append(read_run(tmp_path).result["status"])
+
+    train(compose_config(*TINY), tmp_path, {}, watchers=[Look()])
+    assert said == ["running"]
 
 
 def test_checkpoints_load_from_the_file_alone_and_hold_no_code(run: Start) -> None:
@@ -111,6 +125,10 @@ def test_logged_steps_are_optimiser_steps(run: Start) -> None:
     assert [event.step for event in events.Scalars("train_loss")] == steps
     assert [event.step for event in events.Scalars("val_acc")] == [20, 40]
     assert events.Scalars("test_acc")[-1].value == pytest.approx(done.result["test_acc"], abs=1e-5)
+    last = rows(done)[-1]
+    assert (last["step"], last["epoch"]) == ("40", "1"), "the second, counted from 0 as Lightning does"
+    assert last["val_acc"]
+    assert last["test_acc"]
 
 
 @pytest.mark.parametrize("batch_size", [1, 100, 1257])
@@ -208,6 +226,9 @@ def test_bf16_trains_on_the_cpu(run: Start) -> None:
     assert done.result["test_acc"] > 0.8
     weights = read_checkpoint(done.folder / "checkpoints" / "best.ckpt")["state_dict"].values()
     assert {weight.dtype for weight in weights} == {torch.float32}
+    again = evaluate_run(done.folder)
+    assert again.test_acc == pytest.approx(done.result["test_acc"], abs=1e-6)
+    assert again.test_loss == pytest.approx(done.result["test_loss"], abs=1e-5)
 
 
 def test_smoothed_labels_are_for_training_and_plain_ones_for_evaluation(run: Start) -> None:
