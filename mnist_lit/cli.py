@@ -12,7 +12,7 @@ from mnist_lit import quick_exit
 from mnist_lit.digits import commands
 from mnist_lit.errors import UserError
 from mnist_lit.importing import importing
-from mnist_lit.words import how_many
+from mnist_lit.words import how_many, spare_the_terminal
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
 data_app = typer.Typer(no_args_is_help=True, help="MNIST's four files.")
@@ -147,6 +147,7 @@ def doctor(root: Root = Path("data")) -> None:
 
 
 def main() -> None:
+    spare_the_terminal()
     try:
         app()
     except UserError as error:

@@ -15,6 +15,7 @@ from hydra.errors import CompactHydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from mnist_lit.misspelt import no_such_option
+from mnist_lit.words import spare_the_terminal
 
 TRACEBACKS_WANTED = os.environ.get("HYDRA_FULL_ERROR") == "1"
 NAMES_CODE = re.compile(r"^[+~]*hydra(=|[./](callbacks|job_logging|hydra_logging)|[./@].*_target_)")
@@ -22,6 +23,7 @@ NAMES_CODE = re.compile(r"^[+~]*hydra(=|[./](callbacks|job_logging|hydra_logging
 
 def enter(main: Callable[[], object]) -> None:
     """Run a `hydra.main` function; whatever goes wrong ends the program with one clear message and its exit code."""
+    spare_the_terminal()
     for argument in sys.argv[1:]:
         if NAMES_CODE.search(argument):
             sys.exit(f"error: {argument}: the code that Hydra runs is fixed, and cannot be named on the command line")

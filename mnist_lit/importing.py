@@ -9,7 +9,7 @@ from mnist_lit.signals import in_place_of, stop, stop_dead
 
 # libgomp reads it when torch is imported. A thread that waits for another spins 300,000 times if it is not told
 # otherwise: nobody's loss where a run has the cores for itself, but beside other work the core is wanted elsewhere.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ def no_such_option(error: Exception) -> str | None:
         inner = [f"{section}.{name}" for section in legal for name in _names(parent, section)]
     meant = [option for option in inner if option.endswith(key)] or get_close_matches(key, legal, n=1)
     hint = f"did you mean {' or '.join(meant)}? " if meant else ""
-    return f"{cause.full_key}: there is no such option; {hint}legal: {', '.join(sorted(legal))}"
+    return f"{cause.full_key}: there is no such option; {hint}legal: {', '.join(sorted(legal)) or 'none'}"
 
 
 def _names(config: DictConfig, section: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from mnist_lit.cli import app
@@ -54,6 +54,9 @@ def test_help_config_and_errors_import_no_torch(arguments: list[str], tmp_path: 
         (["data.val_size=70000", "data.batch_size=0"], "data.batch_size=0"),
         (["hydra.run.dir=/proc/here"], "/proc/here"),
         (["data.fallback=null"], "train-images-idx3-ubyte"),
+        (["experiment=cnn", "data=digits"], "of MNIST alone"),
+        (["loss=l1", "loss.label_smoothing=0.1"], "legal: none"),
+        (["hydra.job.chdir=true"], "hydra.job.chdir"),
         (["model._target_=os.system"], "DigitClassifier"),
         (["model._target_=no_such.Network"], "PYTHONPATH"),
         (["data.batch_size=5000"], "at most 1257"),  # right for MNIST, which cannot be had, and too large for digits
@@ -214,6 +217,27 @@ def test_a_network_of_ones_own_with_too_few_scores_is_refused() -> None:
         check_network(f"{__name__}.SevenScores", {})
 
 
+class Nameless(DigitClassifier):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.body = nn.Sequential(nn.Flatten(), nn.Linear(784, 10))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.body(images)  # type: ignore[no-any-return]
+
+
+class TakesNothing(Nameless):
+    def __init__(self) -> None:
+        super().__init__()
+
+
+def test_a_network_of_ones_own_is_told_what_it_lacks() -> None:
+    with pytest.raises(UserError, match=r"should set self\.network"):
+        check_network(f"{__name__}.Nameless", {})
+    with pytest.raises(UserError, match=r"needs \*\*kwargs"):
+        check_network(f"{__name__}.TakesNothing", {"output": "logits"})
+
+
 def test_a_page_that_cannot_be_written_is_named(command: Command) -> None:
     folder = command(*TINY).folder
     told = CliRunner().invoke(app, ["report", str(folder), "--html", str(folder)])
@@ -227,6 +251,19 @@ def test_evaluate_prints_what_the_result_holds(command: Command) -> None:
     assert f"{done.result['test_acc']:.2%}" in printed
     assert f"{done.result['test_loss']:.4f}" in printed
     assert "of a run that is" not in printed
+
+
+def test_a_terminal_that_lacks_characters_ends_no_run(command: Command) -> None:
+    done = command(*TINY, PYTHONIOENCODING="ascii")
+    assert done.code == 0, done.output
+    assert "? test accuracy" in done.output
+
+
+def test_python_dash_m_is_the_command() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mnist_lit", "report", "nowhere"], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (1, "error: there are no runs below nowhere\n")
 
 
 def test_evaluate_says_that_a_run_is_not_finished(command: Command) -> None:

@@ -44,6 +44,10 @@ def _explain(problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if problem["type"] == "value_error":
         return message
+    if option == "data.fallback" and problem["type"] == "extra_forbidden":
+        return "data=digits: the presets and lessons are of MNIST alone; name model, optimizer and the rest instead"
+    if option == "experiment":
+        return "experiment: became a section of the config; a preset's file begins with the line # @package _global_"
     if problem["type"] == "extra_forbidden":
         return f"{option}: there is no such option"
     if problem["type"] == "missing":

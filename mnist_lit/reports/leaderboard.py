@@ -1,9 +1,10 @@
 """Runs that differ in nothing but the seed become one row; each data set's rows are ranked by validation accuracy."""
 
 import statistics
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import count
 from math import sqrt
 from typing import Any
@@ -87,6 +88,17 @@ class Leaderboard:
     columns: dict[str, Callable[[Row], Any]]
     unfinished: tuple[Run, ...]
     problems: tuple[str, ...]
+
+    @cached_property
+    def usual(self) -> dict[str, Any]:
+        """Of each column the value that more than half of the rows have, if there is one."""
+        found = {}
+        for name, value in self.columns.items():
+            values = {repr(value(row)): value(row) for row in self.rows}
+            commonest, count = Counter(repr(value(row)) for row in self.rows).most_common(1)[0]
+            if 2 * count > len(self.rows):
+                found[name] = values[commonest]
+        return found
 
     @property
     def ranked(self) -> list[tuple[int, Row]]:

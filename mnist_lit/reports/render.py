@@ -18,22 +18,27 @@ from mnist_lit.words import how_many
 RANKING = "Ranked by validation accuracy: the test set chooses nothing."
 
 
-def headings(board: Leaderboard) -> list[str]:
+TOO_MANY = 4  # columns of options: more of them hide the results
+
+
+def headings(board: Leaderboard, together: bool = False) -> list[str]:
+    """`together`: one column for all options."""
+    options = ["options"] if together else [*board.columns]
     references = ["published", "reference"] if any(row.published or row.reference for row in board.rows) else []
     return [
-        "#", *board.columns, *references,
+        "#", *options, *references,
         "test_acc", "n", "95 % interval", "val_acc", "params", "fit s", "samples/s",
     ]  # fmt: skip
 
 
-def cells(board: Leaderboard, rank: int, row: Row) -> list[str]:
+def cells(board: Leaderboard, rank: int, row: Row, together: bool = False) -> list[str]:
     low, high = row.interval
     references = []
     if "published" in headings(board):
         references = [row.published or "–", f"{row.reference:.2%}" if row.reference else "–"]
     return [
         str(rank),
-        *(shown(value(row)) for value in board.columns.values()),
+        *(["\n".join(own_options(board, row)) or "as most"] if together else options(board, row)),
         *references,
         mean_std(row, "test_acc"),
         str(row.n),
@@ -43,6 +48,23 @@ def cells(board: Leaderboard, rank: int, row: Row) -> list[str]:
         f"{row.mean('fit_seconds'):.1f}",
         f"{row.mean('train_samples_per_second'):,.0f}",
     ]
+
+
+def options(board: Leaderboard, row: Row) -> list[str]:
+    return [shown(value(row)) for value in board.columns.values()]
+
+
+def own_options(board: Leaderboard, row: Row) -> list[str]:
+    """Those that are not the usual ones."""
+    return [
+        f"{name}={shown(value(row))}"
+        for name, value in board.columns.items()
+        if name not in board.usual or value(row) != board.usual[name]
+    ]
+
+
+def usually(board: Leaderboard) -> str:
+    return f"Most rows have {', '.join(f'{name}={shown(value)}' for name, value in board.usual.items())}."
 
 
 def mean_std(row: Row, name: str) -> str:
@@ -69,27 +91,25 @@ def terminal(board: Leaderboard, console: Console) -> Table:
 
 
 def _table(board: Leaderboard, without: Sequence[str], together: bool = False) -> Table:
-    usual = {
-        name: Counter(shown(value(row)) for row in board.rows).most_common(1)[0][0]
-        for name, value in board.columns.items()
-    }
     caption = RANKING + (f" Not shown, for want of room: {', '.join(without)}." if without else "")
-    if together:
-        caption += f" Most rows have {', '.join(f'{name}={value}' for name, value in usual.items())}."
+    if together and board.usual:
+        caption += f" {usually(board)}"
     table = Table(title=how_many(len(board.rows), "configuration"), caption=caption)
-    apart = [heading for heading in headings(board) if heading not in (*without, *(board.columns if together else ()))]
-    for heading in apart:
-        left = heading in ("experiment", "published") or heading in board.columns
-        table.add_column(heading, justify="left" if left else "right", no_wrap=together)
-        if together and heading == "#":
-            table.add_column("options", overflow="fold")
+    kept = [heading for heading in headings(board, together) if heading not in without]
+    for heading in kept:
+        left = heading in ("experiment", "published", "options") or heading in board.columns
+        folds = heading == "options"
+        table.add_column(
+            heading,
+            justify="left" if left else "right",
+            no_wrap=together and not folds,
+            overflow="fold" if folds else "ellipsis",
+        )
     for rank, row in board.ranked:
-        cell = dict(zip(headings(board), cells(board, rank, row), strict=True))
-        own = [f"{name}={cell[name]}" for name in board.columns if cell[name] != usual[name]]
-        number, *rest = (cell[heading] for heading in apart)
         if rank == 1:
             table.add_section()  # another data set
-        table.add_row(number, *(["\n".join(own) or "as most"] if together else []), *rest)
+        cell = dict(zip(headings(board, together), cells(board, rank, row, together), strict=True))
+        table.add_row(*(cell[heading] for heading in kept))
     return table
 
 

@@ -20,7 +20,7 @@ from mnist_lit.sweeps.space import Space
 from mnist_lit.sweeps.study import best, counted
 from mnist_lit.sweeps.trial import shown
 from mnist_lit.sweeps.watch import reason, say
-from mnist_lit.training.preflight import run_command
+from mnist_lit.training.commands import run_command
 from mnist_lit.words import how_many
 
 MOST = 10  # trials in the table

@@ -12,7 +12,8 @@ from mnist_lit.config import SweepSection
 from mnist_lit.durable import write_text
 from mnist_lit.errors import UserError
 from mnist_lit.sweeps.plan import Job
-from mnist_lit.training.preflight import chosen_by_user, claim_folder, command_line
+from mnist_lit.training.commands import resume_sweep_command
+from mnist_lit.training.preflight import chosen_by_user, claim_folder
 
 RECORD, LOCK = "sweep.yaml", ".lock"
 
@@ -23,7 +24,7 @@ def open_folder(config: DictConfig, sweep: SweepSection, kind: str, jobs: Sequen
     Raises:
         UserError: if it cannot be written, or holds another sweep.
     """
-    record = {kind: [_identity(job.overrides) for job in jobs]}
+    record = {kind: [_identity(job.overrides) for job in jobs] or [_study(sweep)]}
     if sweep.resume is None:
         folder = Path(claim_folder(config.hydra.sweep.dir, chosen_by_user(config, "hydra.sweep.dir")))
         write_text(folder / RECORD, yaml.safe_dump(record, allow_unicode=True))
@@ -49,7 +50,7 @@ def command(config: DictConfig, folder: Path) -> str:
     launcher = [
         text for text in config.hydra.overrides.hydra if not text.startswith(("hydra.mode=", "hydra.sweep.dir="))
     ]
-    return command_line(config.hydra, "-m", *given, *launcher, f"sweep.resume={folder}")
+    return resume_sweep_command([*given, *launcher], config.hydra, folder)
 
 
 def _check_same(folder: Path, kind: str, now: list[list[str]]) -> None:
@@ -72,6 +73,12 @@ def _check_same(folder: Path, kind: str, now: list[list[str]]) -> None:
 
 def _flat(jobs: list[list[str]]) -> list[str]:
     return list(dict.fromkeys(text for overrides in jobs for text in overrides))
+
+
+def _study(sweep: SweepSection) -> list[str]:
+    """Where a search keeps its results: those of another study are not those of the runs here."""
+    storage = sweep.storage if sweep.storage in (None, "journal") else "a database"  # its URL may hold a password
+    return [f"sweep.storage={storage or 'null'}", f"sweep.study={sweep.study or 'null'}"]
 
 
 def _identity(overrides: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """The jobs of a grid, each composed and checked before the first one starts. Imports no torch."""
 
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
@@ -85,9 +86,17 @@ def checked(config: DictConfig, context: HydraContext, job: Job) -> tuple[Job, T
         composed = context.config_loader.load_sweep_config(config, list(job.overrides))
     except HydraException as error:
         raise UserError(no_such_option(error) or str(error)) from error
-    with open_dict(composed):
-        composed.hydra.job.num = job.number
+    number_job(composed, job.number, job.label)
     return replace(job, folder=str(composed.hydra.sweep.subdir)), checked_config(composed)
+
+
+def number_job(composed: DictConfig, number: int, label: str) -> None:
+    """What the job's folder is named by, and so its curves in TensorBoard: its number and what it differs in."""
+    last_keys = re.sub(r"[\w/@]+\.(?=[\w.]+=)", "", label)
+    plain = re.sub(r"[^\w=.+-]+", ",", re.sub(r"[][{}'\"]", "", last_keys))[:80].strip(",")
+    with open_dict(composed):
+        composed.hydra.job.num = number
+        composed.hydra.job.override_dirname = plain or composed.hydra.runtime.choices.model
 
 
 def missing(configs: Iterable[TrainConfig]) -> Iterator[str | None]:

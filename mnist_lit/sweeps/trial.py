@@ -9,11 +9,12 @@ from typing import Any
 import optuna
 from hydra.core.utils import configure_log, run_job
 from hydra.types import HydraContext
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from mnist_lit.config import SweepSection
 from mnist_lit.sweeps.job import run_begun_or_new
+from mnist_lit.sweeps.plan import number_job
 from mnist_lit.sweeps.space import Space
 from mnist_lit.sweeps.state import finished
 from mnist_lit.sweeps.study import HERE, counted, in_excess, slot
@@ -42,7 +43,8 @@ class Objective:
             trial.set_user_attr("in_excess", True)
             raise TrialFailed
         params = {key: suggest(trial, key, axis) for key, axis in self.space.axes.items()}
-        job = compose_trial(self.config, self.context, self.folder, slot(trial), self.space.overrides(params))
+        job = compose_trial(self.config, self.context, self.folder, self.space.overrides(params))
+        number_job(job, slot(trial), label(params))
         folder = self.folder / str(job.hydra.sweep.subdir)
         folder.mkdir(exist_ok=True)
         with hold(folder):  # the sign that the trial's process lives
@@ -81,14 +83,9 @@ class Objective:
         return [float(result[objective]) for objective in self.sweep.objectives]
 
 
-def compose_trial(
-    config: DictConfig, context: HydraContext, folder: Path, number: int, overrides: Sequence[str]
-) -> DictConfig:
+def compose_trial(config: DictConfig, context: HydraContext, folder: Path, overrides: Sequence[str]) -> DictConfig:
     place = f"hydra.sweep.dir={quoted(str(folder))}"
-    job = context.config_loader.load_sweep_config(config, [*overrides, place])
-    with open_dict(job):
-        job.hydra.job.num = number
-    return job
+    return context.config_loader.load_sweep_config(config, [*overrides, place])
 
 
 def suggest(trial: optuna.Trial, key: str, axis: BaseDistribution) -> Any:

@@ -135,6 +135,23 @@ def recover_checkpoint(folder: Path) -> Path | None:
     return None
 
 
+def position(checkpoint: Path, max_epochs: int) -> int:
+    """The optimiser step that a run goes on from.
+
+    Raises:
+        UserError: if the checkpoint has gone further than the run shall go, or is no state of a training.
+    """
+    content = read_checkpoint(checkpoint)
+    try:
+        done = int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
+        step = int(content["global_step"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise UserError(f"{checkpoint}: holds a network, but no state of its training to go on from") from error
+    if done > max_epochs:
+        raise UserError(f"trainer.max_epochs={max_epochs}: should be at least {done}, which are done")
+    return step
+
+
 class Checkpoint(ModelCheckpoint):
     """Knows its files by where the run's folder is now, so that a run may be moved between a stop and a resumption."""
 

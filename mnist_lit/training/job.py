@@ -15,9 +15,10 @@ from mnist_lit.errors import UserError
 from mnist_lit.models.meter import LossNotFinite
 from mnist_lit.signals import cleaning_up
 from mnist_lit.training.checkpoints import LAST
-from mnist_lit.training.preflight import checked_config, run_command
+from mnist_lit.training.commands import resume_command, run_command
+from mnist_lit.training.preflight import checked_config
 from mnist_lit.training.ranks import train_in_ranks
-from mnist_lit.training.run import resume_command, train
+from mnist_lit.training.run import train
 
 BROKEN_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
@@ -53,7 +54,8 @@ def run_in(folder: Path, cfg: DictConfig, *, resume: bool, watchers: Sequence[Ca
     except OSError as error:
         if error.errno not in BROKEN_DISK:
             raise
+        untouched = "The last checkpoint is untouched. " if (folder / "checkpoints" / LAST).exists() else ""
         raise CompactHydraException(
-            f"error: {error.filename or folder} cannot be written: {error.strerror}. The last checkpoint is untouched. "
+            f"error: {error.filename or folder} cannot be written: {error.strerror}. {untouched}"
             f"Make room, then go on with: {resume_command(folder)}"
         ) from error

@@ -30,7 +30,8 @@ def network_class(target: str, options: Mapping[str, Any]) -> "type[DigitClassif
         raise UserError(f"model._target_={target}: should be a class derived from mnist_lit.models.DigitClassifier")
     takes = _keywords(found)
     if unknown := [option for option in options if option not in takes]:
-        raise UserError(f"model.{unknown[0]}: there is no such option; {target} takes {', '.join(takes)}")
+        advice = "" if "output" in takes else "; to take what every network takes, its constructor needs **kwargs"
+        raise UserError(f"model.{unknown[0]}: there is no such option; {target} takes {', '.join(takes)}{advice}")
     missing = [name for name, needed in takes.items() if needed and name not in options]
     if missing:
         raise UserError(f"model.{missing[0]}: is missing; {target} needs it")
@@ -49,10 +50,13 @@ def check_network(target: str, options: Mapping[str, Any]) -> None:
     given = ", ".join(f"model.{name}={value}" for name, value in options.items())
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            shape = tuple(network(**options).eval()(torch.zeros(2, 1, 28, 28)).shape)
+            model = network(**options).eval()
+            shape = tuple(model(torch.zeros(2, 1, 28, 28)).shape)
     except Exception as error:  # whatever the class does
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{given}: {target} cannot be used: {type(error).__name__}: {reason}") from error
+    if not isinstance(getattr(model, "network", None), torch.nn.Module):
+        raise UserError(f"model._target_={target}: should set self.network, whose layers are shown and counted")
     if shape != (2, 10):
         raise UserError(f"{given}: {target} answers two pictures with {list(shape)} where [2, 10] is needed")
 

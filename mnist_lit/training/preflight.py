@@ -1,11 +1,9 @@
 """What happens before Hydra makes a run's folder: check the config, get the data, claim the folder. No torch here."""
 
-import shlex
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +33,8 @@ class Preflight(Callback):
 
     def on_run_start(self, config: DictConfig, config_name: str | None = None, **kwargs: Any) -> None:
         with error_ends_program():
+            if config.hydra.job.chdir:
+                raise UserError("hydra.job.chdir=true: a run writes into its folder as it is; paths would not be found")
             if given := [text for text in config.hydra.overrides.task if text.startswith("sweep.")]:
                 raise UserError(f"{given[0]}: is an option of many runs; add -m")
             if config.get("resume") is not None:
@@ -52,8 +52,11 @@ class Preflight(Callback):
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **kwargs: Any) -> None:
         """The jobs are checked by the sweeper, which alone knows them."""
         with error_ends_program():
-            if config.get("resume") is not None:
-                raise UserError(f"resume={config.resume}: goes on with one run; leave out -m")
+            for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
+                if override.key_or_group == "resume":
+                    raise UserError(f"{override.input_line}: goes on with one run; leave out -m")
+                if override.key_or_group == "sweep" and override.is_sweep_override():
+                    raise UserError(f"{override.input_line}: one at a time; each makes several runs of its own")
             sweeper = config.hydra.runtime.choices["hydra/sweeper"]
             if sweeper not in SWEEPERS:
                 raise UserError(f"hydra/sweeper={sweeper}: should be one of {', '.join(SWEEPERS)}")
@@ -106,17 +109,6 @@ def check_surroundings(config: TrainConfig) -> None:
         check_network(config.model.target, config.model.options())
 
 
-def run_command(overrides: Sequence[str], hydra: Any) -> str:
-    """What to type for one run; the files of conf/sweep/ would make many of it. `hydra` is its section of a config."""
-    one = ["hydra.mode=RUN"] if any(text.startswith("sweep=") for text in overrides) else []
-    return command_line(hydra, *overrides, *one)
-
-
-def command_line(hydra: Any, *arguments: str) -> str:
-    own = [("--config-dir", it.path) for it in hydra.runtime.config_sources if it.provider == "command-line"]
-    return shlex.join(["python", "train.py", *chain(*own), *arguments])
-
-
 def missing_data(checked: TrainConfig) -> str | None:
     """Get MNIST, if that is what was asked for; why the digits have to stand in for it, None if they need not.
 
@@ -154,7 +146,12 @@ def claim_folder(wanted: str, chosen: bool) -> str:
     try:
         if chosen:
             if taken := [name for name in TRACES_OF_A_RUN if (path / name).exists()]:
-                raise UserError(f"{path} holds a run already ({', '.join(taken)}). Name another folder")
+                on = (
+                    f", or go on with sweep.resume={path}"
+                    if "sweep.yaml" in taken
+                    else f", or go on with resume={path}"
+                )
+                raise UserError(f"{path} holds a run already ({', '.join(taken)}). Name another folder{on}")
             path.mkdir(parents=True, exist_ok=True)
             (path / ".writable").touch()
             (path / ".writable").unlink()

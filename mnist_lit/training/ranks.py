@@ -20,6 +20,7 @@ from mnist_lit.durable import write_text
 from mnist_lit.errors import UserError
 from mnist_lit.models.meter import LossNotFinite
 from mnist_lit.signals import RunInterrupted, on_signals, stop
+from mnist_lit.training.checkpoints import position, recover_checkpoint
 from mnist_lit.training.console import ConsoleHandler
 from mnist_lit.training.result import RESULT
 from mnist_lit.training.resume import hold, recorded, run_config
@@ -36,6 +37,8 @@ def train_in_ranks(config: TrainConfig, folder: Path, origin: dict[str, Any], *,
         RunInterrupted: on Ctrl-C or SIGTERM, once the ranks have stopped.
     """
     with hold(folder):
+        if resume and (checkpoint := recover_checkpoint(folder / "checkpoints")):
+            position(checkpoint, config.trainer.max_epochs)  # before its config is written over
         write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(by_alias=True), sort_keys=False))
         ranks = subprocess.Popen(
             [

@@ -1,7 +1,6 @@
 """The story of a run: `train(config, folder)` fits a network, tests its best checkpoint and writes everything down."""
 
 import logging
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,9 +27,11 @@ from mnist_lit.training.checkpoints import (
     CheckpointEvery,
     DurableCheckpointIO,
     checkpoint_callbacks,
+    position,
     read_checkpoint,
     recover_checkpoint,
 )
+from mnist_lit.training.commands import resume_command
 from mnist_lit.training.devices import device_name, remember_missing_gpu
 from mnist_lit.training.early_stopping import StopEarly
 from mnist_lit.training.interrupts import StopOnSignal
@@ -41,7 +42,6 @@ from mnist_lit.training.result import ResultFile, git_commit, versions
 from mnist_lit.training.resume import hold
 from mnist_lit.training.run_state import RunState
 from mnist_lit.training.stopwatch import Stopwatch
-from mnist_lit.words import how_many
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def train(
     """
     with hold(folder), threads_restored():
         checkpoint = recover_checkpoint(folder / "checkpoints") if resume else None
-        resumed_at = position(checkpoint, config) if checkpoint else 0 if resume else None
+        resumed_at = position(checkpoint, config.trainer.max_epochs) if checkpoint else 0 if resume else None
         rank_zero_only(write_text)(
             folder / "config.yaml", yaml.safe_dump(config.model_dump(by_alias=True), sort_keys=False)
         )
@@ -80,6 +80,8 @@ def train(
         result = ResultFile(folder, facts(config, model, data, trainer, origin), continued=resume)
 
         with result.status_recorded():
+            if checkpoint:
+                log.info(f"resume  {checkpoint}: step {resumed_at:,}")
             story.opening(config, folder, model, data, trainer)
             if warning := loss_warning(config.loss.name, model.output):
                 log.warning(story.warning_box("This combination trains badly", warning))
@@ -98,24 +100,6 @@ def train(
         return result.values
 
 
-def position(checkpoint: Path, config: TrainConfig) -> int:
-    """The optimiser step that a run goes on from.
-
-    Raises:
-        UserError: if the checkpoint has gone further than the run shall go, or is no state of a training.
-    """
-    content = read_checkpoint(checkpoint)
-    try:
-        done = int(content["loops"]["fit_loop"]["epoch_progress"]["current"]["processed"])
-        step = int(content["global_step"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{checkpoint}: holds a network, but no state of its training to go on from") from error
-    if done > config.trainer.max_epochs:
-        raise UserError(f"trainer.max_epochs={config.trainer.max_epochs}: should be at least {done}, which are done")
-    log.info(f"resume  {checkpoint}: {how_many(done, 'epoch')} done, step {step:,}")
-    return step
-
-
 def fit(trainer: Trainer, model: DigitClassifier, data: DigitDataModule, checkpoint: Path | None) -> None:
     try:
         trainer.fit(model, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
@@ -127,12 +111,6 @@ def fit(trainer: Trainer, model: DigitClassifier, data: DigitDataModule, checkpo
 
 def run_state(trainer: Trainer) -> RunState:
     return next(callback for callback in trainer.callbacks if isinstance(callback, RunState))  # type: ignore[attr-defined]
-
-
-def resume_command(folder: Path) -> str:
-    """What to type to go on with a run."""
-    plain = all(character.isalnum() or character in "/._-" for character in str(folder))
-    return f"python train.py resume={folder}" if plain else f"python train.py {shlex.quote(f'resume={str(folder)!r}')}"
 
 
 def steps_per_execution(config: TrainConfig, model: DigitClassifier, device: torch.device) -> int:

@@ -114,6 +114,17 @@ def test_a_study_that_searches_something_else_is_refused(tmp_path: Path) -> None
     studies.open_study(section(trials=50, sampler="random"), space(LR, "seed=1"), tmp_path)
 
 
+def test_runs_of_one_study_are_not_taken_for_those_of_another(command: Command, tmp_path: Path) -> None:
+    again = [*SEARCH, LR, "sweep.trials=1"]
+    assert command(*again, "hydra.sweep.dir=sweep").code == 0
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    for other in ("sweep.storage=journal", "sweep.study=other"):
+        done = command(*again, other, "sweep.resume=sweep")
+        assert done.code == 1
+        assert f"only here: {other}" in done.output
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
+
+
 @pytest.mark.parametrize("sampler", ["tpe", "cmaes", "random"])
 def test_a_sampler_stays_in_the_space_and_tries_one_point_after_the_other(tmp_path: Path, sampler: str) -> None:
     axes = space(LR, "a=int(interval(1,9))", "b=x,y").axes
@@ -267,7 +278,7 @@ def test_a_hopeless_run_is_pruned_and_a_grid_is_walked_once(command: Command, tm
     trials = json.loads((tmp_path / "sweep" / "study.json").read_text())["trials"]
     assert [trial["params"]["optimizer.lr"] for trial in trials] == ["0.1", "0.05", "0.2", "0.15", "0.12", "1e-09"]
     assert trials[-1]["state"] == "pruned"
-    pruned = json.loads((tmp_path / "sweep" / "5_mlp_128_64_digits" / "result.json").read_text())
+    pruned = json.loads((tmp_path / "sweep" / "5_lr=1e-09" / "result.json").read_text())
     assert pruned["status"] == "pruned"
     assert "test_acc" not in pruned
     assert "PRUNED: val_acc" in done.output
@@ -295,7 +306,7 @@ def test_ranks_of_a_trial_train_its_own_parameters(command: Command, tmp_path: P
     done = command("-m", "hydra/sweeper=optuna", "data=digits", *ranks, "sweep.sampler=grid", "hydra.sweep.dir=sweep")
     assert done.code == 0, done.output
     runs = results(tmp_path / "sweep")
-    assert [runs[f"{number}_mlp_500_digits"]["params"] for number in (0, 1)] == [784 * 16 + 186, 784 * 32 + 362]
+    assert [runs[name]["params"] for name in ("0_hidden=16", "1_hidden=32")] == [784 * 16 + 186, 784 * 32 + 362]
 
 
 # ---- PostgreSQL ----------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ def test_a_small_disk_that_fills_up_loses_nothing(shell: Shell, tmp_path: Path) 
     assert "planned: 0" in printed
     assert "full: 1" in printed
     assert "cannot be written: No space left on device" in printed
-    assert f"python train.py resume={tmp_path}/small/run" in printed
+    assert f"train.py resume={tmp_path}/small/run" in printed
     assert "last.ckpt is untouched" in printed
     assert "again: 0" in printed
     kept, whole = (load_classifier(tmp_path / name / "checkpoints" / "last.ckpt") for name in ("kept", "whole"))
@@ -135,5 +135,5 @@ def test_a_disk_too_full_for_a_log_is_one_clear_error(run: Start, tmp_path: Path
     assert full.returncode == 1
     assert "Traceback" not in printed, printed
     assert "cannot be written: File too large" in printed
-    assert f"python train.py resume={stopped.folder}" in printed
+    assert f"train.py resume={stopped.folder}" in printed
     assert last.read_bytes() == before

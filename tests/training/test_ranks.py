@@ -84,8 +84,9 @@ def test_ranks_save_at_the_same_steps_within_an_epoch(command: Command) -> None:
     assert done.result["status"] == "completed"
 
 
-def start_endless(tmp_path: Path, epochs: int = 100000) -> "subprocess.Popen[str]":
-    command = [sys.executable, str(PROJECT / "train.py"), *DDP, f"trainer.max_epochs={epochs}", "hydra.run.dir=run"]
+def start_endless(tmp_path: Path, *overrides: str) -> "subprocess.Popen[str]":
+    options = [*DDP, "trainer.max_epochs=100000", *overrides, "hydra.run.dir=run"]
+    command = [sys.executable, str(PROJECT / "train.py"), *options]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout
     for line in process.stdout:
@@ -135,14 +136,17 @@ def test_a_signal_stops_all_ranks_with_a_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="elsewhere the ranks train on")
 def test_killed_ranks_go_on_bit_for_bit(command: Command, tmp_path: Path) -> None:
-    epochs = 60
-    process = start_endless(tmp_path, epochs)
+    options = ["trainer.max_epochs=60", "scheduler=none"]
+    process = start_endless(tmp_path, *options)
     process.kill()
     while ranks_of(tmp_path / "run"):
         time.sleep(0.1)
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"
+    shorter = command("resume=run", "trainer.max_epochs=1")
+    assert shorter.code == 1
+    assert "trainer.max_epochs=1" in shorter.output
     assert command("resume=run").code == 0
-    assert command(*DDP, f"trainer.max_epochs={epochs}", "hydra.run.dir=whole").code == 0
+    assert command(*DDP, *options, "hydra.run.dir=whole").code == 0
     digests = [
         weights_digest(load_classifier(tmp_path / name / "checkpoints" / "last.ckpt")) for name in ("run", "whole")
     ]

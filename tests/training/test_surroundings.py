@@ -86,7 +86,7 @@ def test_a_signal_in_validation_or_test_ends_the_run_too(tmp_path: Path, stage: 
     rest, _ = run.communicate(timeout=100)
     assert run.returncode == 143, printed + rest
     assert "Traceback" not in rest
-    assert "python train.py resume=" in rest
+    assert "train.py resume=" in rest
     assert json.loads((tmp_path / "run" / "result.json").read_text())["status"] == "interrupted"
 
 
