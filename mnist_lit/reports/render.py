@@ -83,19 +83,21 @@ DISPENSABLE = ("samples/s", "params", "95 % interval", "fit s")
 def terminal(board: Leaderboard, console: Console) -> Table:
     """Where the terminal is too narrow for all of the table, columns are left out rather than folded, and at last each
     row names only those of its options that most rows do not have."""
-    for spared in range(len(DISPENSABLE) + 1):
-        table = _table(board, DISPENSABLE[:spared])
+    apart = [(DISPENSABLE[:spared], False) for spared in range(len(DISPENSABLE) + 1)]
+    for without, together in (*apart, (DISPENSABLE, True), ((*DISPENSABLE, "published", "reference"), True)):
+        table = _table(board, without, together)
         if console.measure(table, options=console.options.update(max_width=10_000)).maximum <= console.width:
-            return table
-    return _table(board, DISPENSABLE, together=True)
+            break
+    return table
 
 
 def _table(board: Leaderboard, without: Sequence[str], together: bool = False) -> Table:
-    caption = RANKING + (f" Not shown, for want of room: {', '.join(without)}." if without else "")
+    hidden = [heading for heading in headings(board, together) if heading in without]
+    caption = RANKING + (f" Not shown, for want of room: {', '.join(hidden)}." if hidden else "")
     if together and board.usual:
         caption += f" {usually(board)}"
     table = Table(title=how_many(len(board.rows), "configuration"), caption=caption)
-    kept = [heading for heading in headings(board, together) if heading not in without]
+    kept = [heading for heading in headings(board, together) if heading not in hidden]
     for heading in kept:
         left = heading in ("experiment", "published", "options") or heading in board.columns
         folds = heading == "options"
