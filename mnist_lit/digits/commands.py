@@ -20,7 +20,7 @@ class Format(StrEnum):
 def predict(
     run: Annotated[Path, typer.Argument(help="A run's folder, a checkpoint, or an exported .onnx file.")],
     pictures: Annotated[list[str], typer.Argument(help="Files, folders, or - for standard input.")],
-    many: Annotated[bool, typer.Option("--many", help="Read every digit of a picture, left to right.")] = False,
+    many: Annotated[bool, typer.Option("--many", help="Read every digit of a picture, line by line.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the 28 × 28 that the network sees.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print a list of {file, prediction, probability, top}.")] = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print one row a digit.")] = False,

@@ -10,6 +10,7 @@ FAINT, STRONG = 0.4, 0.7  # ink; a stroke is what is connected, more than faint,
 STEEPEST = 0.14  # slope of a printed line in a picture not held straight, 8 degrees
 SPECK = 0.015  # part of the largest region's area; what is smaller is dirt
 FLAT = 2.2  # width over height; no digit lies like that, but what is left of a line does
+SAME_LINE = 0.3  # of two digits' heights must be beside each other
 SMALL = 0.45  # part of the tallest digit's height; what is smaller is a piece of a digit, or nothing
 
 
@@ -50,13 +51,31 @@ class Found:
 
 
 def find_digits(ink: np.ndarray) -> list[Found]:
-    """The digits in `ink` [h, w], left to right; an empty list if there is none."""
+    """The digits in `ink` [h, w] in the order of reading; an empty list if there is none."""
     mask = without_lines(ink > FAINT)
     labels, number = label_regions(mask)
     if not number:
         return []
     pieces = _digits(_strokes(ink, labels, number), ink.shape)
-    return [_cut(ink, labels, piece) for piece in sorted(pieces, key=lambda piece: piece.left + piece.right)]
+    return [_cut(ink, labels, piece) for piece in _in_order_of_reading(pieces)]
+
+
+def _in_order_of_reading(pieces: list[Piece]) -> list[Piece]:
+    """Line by line, each from left to right. A line goes on with what stands beside its last digit, so it may slant."""
+    lines: list[list[Piece]] = []
+    for piece in sorted(pieces, key=lambda piece: piece.left + piece.right):
+        beside = [line for line in lines if _beside(line[-1], piece) > SAME_LINE]
+        if beside:
+            max(beside, key=lambda line: _beside(line[-1], piece)).append(piece)
+        else:
+            lines.append([piece])
+    lines.sort(key=lambda line: sum(piece.top + piece.bottom for piece in line) / len(line))
+    return [piece for line in lines for piece in line]
+
+
+def _beside(one: Piece, other: Piece) -> float:
+    """How much of the smaller one's height both share."""
+    return (min(one.bottom, other.bottom) - max(one.top, other.top)) / min(one.height, other.height)
 
 
 def without_lines(mask: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ def prepare_one(source: Path | bytes) -> Digit:
 
 
 def prepare_many(source: Path | bytes) -> list[Digit]:
-    """Every digit of a picture, left to right.
+    """Every digit of a picture, line by line.
 
     Raises:
         BadPicture: if it cannot be read, or is blank.

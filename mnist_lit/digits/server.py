@@ -75,7 +75,7 @@ def build_app(network: CheckpointNetwork, hosts: list[str]) -> FastAPI:
 
     @app.post("/api/read", response_model=Answer, responses=refusals, openapi_extra={"requestBody": body})
     async def read(request: Request) -> Any:
-        """The digits in a picture, left to right."""
+        """The digits in a picture, line by line."""
         try:
             async with asyncio.timeout(PATIENCE):
                 content = await _body(request)

@@ -119,6 +119,19 @@ def test_several_digits_are_said_and_found_from_left_to_right(digits: list[int])
     assert [(left + right) / 2 for left, _, right, _ in boxes] == pytest.approx(middles, abs=12)
 
 
+@pytest.mark.parametrize("slant", [-0.15, 0, 0.15])
+def test_several_lines_are_read_one_after_the_other(slant: float) -> None:
+    random, strokes, written_at = rng(4), [], []
+    for top in (180, 360):
+        for left in (60, 180, 300, 420):
+            lines = [line * 100 for line in written(3, random)]
+            corner = np.concatenate(lines).min(0)
+            strokes += [line - corner + [left + 0.1 * top, top + slant * left] for line in lines]
+            written_at.append((left + 0.1 * top, top + slant * left))
+    boxes = [digit.box for digit in prepare_many(saved(coloured(drawn(strokes, 640, 9))))]
+    assert [(left, top) for left, top, _, _ in boxes] == [pytest.approx(place, abs=12) for place in written_at]
+
+
 def test_boxes_are_in_the_pictures_own_pixels() -> None:
     """Of a small digit too, which is looked at again from nearby."""
     pixels = np.full((1600, 1600), 255, np.uint8)
