@@ -15,7 +15,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import blocks, flops, gpu, many_runs, processes, results, scaling, sweeps, tricks, versus
+from benchmarks import beside, blocks, flops, gpu, many_runs, processes, results, scaling, sweeps, tricks, versus
 from benchmarks.rounds import Row
 
 
@@ -33,6 +33,7 @@ def main() -> None:
         "tricks": tricks.tricks,
         "report": many_runs.report,
         "sweeps": sweeps.sweeps,
+        "beside": beside.beside,
     }
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
     parser.add_argument(

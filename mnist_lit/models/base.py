@@ -31,7 +31,8 @@ class DigitClassifier(LightningModule):
     hyper-parameters, so that a checkpoint can be loaded from the file alone. The rest it passes on as `**kwargs`.
 
     `optimizer` and `scheduler` are factories (a partial of a torch class, say); a network that only predicts needs
-    neither. The scheduler advances once per optimiser step.
+    neither. The scheduler advances once per optimiser step. It is trained on blocks of batches, which the loaders of a
+    `DigitDataModule` give.
     """
 
     network: nn.Module

@@ -18,9 +18,9 @@ class ConsoleHandler(logging.Handler):
         rich.get_console().print(self.format(record), soft_wrap=True, markup=False, highlight=False)
 
 
-def rendered(content: RenderableType, width: int = 100) -> str:
+def rendered(content: RenderableType) -> str:
     """A table or box as lines of text, for a log message."""
-    console = Console(file=io.StringIO(), width=width)
+    console = Console(file=io.StringIO(), width=min(100, rich.get_console().width))
     console.print(content)
     assert isinstance(console.file, io.StringIO)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())

@@ -107,7 +107,7 @@ def test_labels_come_from_folders_too_and_the_wrong_are_named(small_run: Path, t
     right = sum(record.get("prediction") == int(Path(record["file"]).parent.name) for record in records)
     assert f"accuracy   {right / 11:.2%}" in printed
     assert printed.count("wrong:") == 11 - right
-    assert f"{tmp_path / '9' / 'other.png'}: 9 was taken for not read: is not a picture" in printed
+    assert f"{tmp_path / '9' / 'other.png'}: 9 was not read: is not a picture" in printed
 
 
 @pytest.mark.parametrize(
