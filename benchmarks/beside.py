@@ -7,6 +7,7 @@ from hydra.core.utils import env_override
 from benchmarks.processes import train_py
 from benchmarks.product import DEFAULTS
 from benchmarks.rounds import Row, medians, ratio, spread, take_turns
+from benchmarks.versus import mnist_root
 
 LIBGOMPS_OWN = "300000"  # spins until a thread that waits gives its core away
 RUN = [*DEFAULTS, "model=mlp_500", "data.batch_size=100", "trainer.max_epochs=1"]
@@ -17,6 +18,7 @@ def beside(rounds: int, quick: bool) -> list[Row]:
         with env_override(environment), ThreadPoolExecutor(runs) as pool:
             return max(fit_seconds for _, fit_seconds in pool.map(lambda _: train_py(*RUN), range(runs)))
 
+    mnist_root()  # once: threads cannot compose a config side by side
     own = {"GOMP_SPINCOUNT": LIBGOMPS_OWN}
     one, two = "one run", "two at once"
     seconds = take_turns(

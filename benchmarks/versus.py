@@ -1,6 +1,6 @@
 """Training time of whole runs against the loops a user would write or copy instead."""
 
-from functools import partial
+from functools import cache, partial
 from statistics import mean
 from typing import Any
 
@@ -14,6 +14,7 @@ from mnist_lit.data.datasets import load_mnist
 PER_60_000 = 60_000 / 55_000  # a run keeps 5,000 of the 60,000 for validation
 
 
+@cache
 def mnist_root() -> str:
     data = config_of().data
     assert isinstance(data, MNISTData)
