@@ -44,12 +44,8 @@ def _explain(problem: Any) -> str:
     message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     if problem["type"] == "value_error":
         return message
-    if option == "data.fallback" and problem["type"] == "extra_forbidden":
-        return "data=digits: the presets and lessons are of MNIST alone; name model, optimizer and the rest instead"
-    if option == "experiment":
-        return "experiment: became a section of the config; a preset's file begins with the line # @package _global_"
     if problem["type"] == "extra_forbidden":
-        return f"{option}: there is no such option"
+        return _HOW_IT_COMES.get(option, f"{option}: there is no such option")
     if problem["type"] == "missing":
         return f"{option}: is missing"
     if problem["type"] == "union_tag_invalid":
@@ -63,6 +59,12 @@ def _shown(value: Any) -> str:
     return "null" if value is None else str(value)
 
 
+_HOW_IT_COMES = {  # to options that nobody has typed
+    "data.fallback": "data=digits: the presets and lessons are of MNIST alone; "
+    "name model, optimizer and the rest instead",
+    "experiment": "experiment: became a section of the config; "
+    "a preset's file begins with the line # @package _global_",
+}
 _UNION_TAGS = {
     *("MLP", "CNN", "ConvNet", "FastCNN", "own", "mnist", "digits"),
     *("cross_entropy", "nll", "mse", "l1"),

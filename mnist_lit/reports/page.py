@@ -74,7 +74,7 @@ def labels(board: Leaderboard, length: int) -> list[str]:
 
 def told_apart(board: Leaderboard, row: Row) -> str:
     if len(board.columns) > TOO_MANY:
-        return ", ".join(own_options(board, row)) or "as most"
+        return ", ".join(own_options(board, row))
     values = [
         shown(value(row)) if name in row.choices or name == "experiment" else f"{name}={shown(value(row))}"
         for name, value in board.columns.items()

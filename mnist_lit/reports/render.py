@@ -33,12 +33,16 @@ def headings(board: Leaderboard, together: bool = False) -> list[str]:
 
 def cells(board: Leaderboard, rank: int, row: Row, together: bool = False) -> list[str]:
     low, high = row.interval
+    if together:
+        options = ["\n".join(own_options(board, row))]
+    else:
+        options = [shown(value(row)) for value in board.columns.values()]
     references = []
     if "published" in headings(board):
         references = [row.published or "–", f"{row.reference:.2%}" if row.reference else "–"]
     return [
         str(rank),
-        *(["\n".join(own_options(board, row)) or "as most"] if together else options(board, row)),
+        *options,
         *references,
         mean_std(row, "test_acc"),
         str(row.n),
@@ -50,17 +54,14 @@ def cells(board: Leaderboard, rank: int, row: Row, together: bool = False) -> li
     ]
 
 
-def options(board: Leaderboard, row: Row) -> list[str]:
-    return [shown(value(row)) for value in board.columns.values()]
-
-
 def own_options(board: Leaderboard, row: Row) -> list[str]:
-    """Those that are not the usual ones."""
-    return [
+    """Those that are not the usual ones, or that there are none."""
+    own = [
         f"{name}={shown(value(row))}"
         for name, value in board.columns.items()
         if name not in board.usual or value(row) != board.usual[name]
     ]
+    return own or ["as most"]
 
 
 def usually(board: Leaderboard) -> str:

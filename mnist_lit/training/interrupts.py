@@ -50,8 +50,7 @@ class StopOnSignal(Callback):
 
     def _all_ranks_stop(self, trainer: Trainer) -> bool:
         """A signal reaches the ranks one after the other; they stop at the same step, because they wait for another."""
-        received = self._received is not None
-        return received if trainer.world_size == 1 else trainer.strategy.reduce_boolean_decision(received, all=False)
+        return trainer.strategy.reduce_boolean_decision(self._received is not None, all=False)
 
     def _stop_at_checkpoint(self) -> None:
         if self._received is not None:  # an epoch has just ended, and with it last.ckpt was written

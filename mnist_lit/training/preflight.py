@@ -146,12 +146,10 @@ def claim_folder(wanted: str, chosen: bool) -> str:
     try:
         if chosen:
             if taken := [name for name in TRACES_OF_A_RUN if (path / name).exists()]:
-                on = (
-                    f", or go on with sweep.resume={path}"
-                    if "sweep.yaml" in taken
-                    else f", or go on with resume={path}"
+                go_on = f"{'sweep.resume' if 'sweep.yaml' in taken else 'resume'}={path}"
+                raise UserError(
+                    f"{path} holds a run already ({', '.join(taken)}). Name another folder, or go on with {go_on}"
                 )
-                raise UserError(f"{path} holds a run already ({', '.join(taken)}). Name another folder{on}")
             path.mkdir(parents=True, exist_ok=True)
             (path / ".writable").touch()
             (path / ".writable").unlink()
