@@ -5,9 +5,11 @@ from functools import partial
 from unittest.mock import patch
 
 import torch
+from hydra.core.utils import env_override
 from torch import Tensor, nn
 
 from benchmarks.opponents import UpdateOf, repeat_step
+from benchmarks.processes import train_py
 from benchmarks.product import DEFAULTS, config_of, run, train_seconds
 from benchmarks.rounds import Row, medians, ratio, spread, take_turns
 from mnist_lit.data import loader
@@ -35,6 +37,7 @@ def tricks(rounds: int, quick: bool) -> list[Row]:
             row("one thread", "all", f"{model}, batch {size}, a run", rounds, *one_thread(model, size))
             for model, size in (("mlp_4x64", 15), ("mlp_4x64", 64), ("mlp_128_64", 64), ("mlp_500", 100))
         ),
+        row("freed memory kept", "malloc as it is", "mlp_500, batch 100, a run", rounds, *kept_memory()),
         row("left out: no normalisation", "normalising", "mlp_4x64, batch 64, steps", rounds, *no_normalisation()),
     ]
 
@@ -138,6 +141,17 @@ def one_thread(model: str, batch_size: int) -> Pair:
             return training(*ours)
 
     return partial(on, 1), partial(on, torch.get_num_threads())
+
+
+def kept_memory() -> Pair:
+    """In processes of their own: malloc cannot be set back."""
+    ours = [*DEFAULTS, "callbacks=none", "trainer.max_epochs=1", "model=mlp_500", "data.batch_size=100"]
+
+    def run_with(**environment: str) -> float:
+        with env_override(environment):
+            return train_py(*ours)[1]
+
+    return run_with, partial(run_with, MALLOC_ARENA_TEST="8")  # what glibc takes anyway, but now we leave malloc alone
 
 
 def no_normalisation() -> Pair:
