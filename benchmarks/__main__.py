@@ -17,6 +17,7 @@ from rich.table import Table
 
 from benchmarks import beside, blocks, flops, gpu, many_runs, processes, results, scaling, sweeps, tricks, versus
 from benchmarks.rounds import Row
+from mnist_lit.importing import keep_freed_memory
 
 
 def main() -> None:
@@ -54,6 +55,7 @@ def main() -> None:
     if arguments.threads:
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
         torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as train.py does; opponents within this process profit, too
     warnings.filterwarnings("ignore")  # of the opponents: Lightning advises them to use workers
 
     console = Console()

@@ -27,8 +27,8 @@ one, in everything but large matrix products; *articles* and *flops* suffer most
   the last epoch, validations, checkpoints and histograms included. Start-up and the test are measured by `startup`.
 - *bare* is a hand-written loop over normalised tensors in memory with the same network and fused optimiser. It
   validates after each epoch too, writes nothing, and indexes with `[]`. "Training alone" leaves out both validations.
-- The *articles*' loops train on 60,000 images, a run on 55,000: the run's seconds are scaled by 60/55. Its validation
-  and checkpoints count.
+- The *articles*' loops have a process of their own each time. They train on 60,000 images, a run on 55,000: the run's
+  seconds are scaled by 60/55. Its validation and checkpoints count.
 - *plain Lightning* and the run both train on 55,000 and validate on 5,000.
 - *fast99* trains once over all 60,000 images, without validation; the run trains on 55,000, validates and saves.
 """
