@@ -1,22 +1,26 @@
 """`python train.py …` and `mnist-lit …` as a person types them."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from mnist_lit.cli import app
 from mnist_lit.errors import UserError
-from mnist_lit.models import DigitClassifier
+from mnist_lit.models import MLP, DigitClassifier
 from mnist_lit.training.checkpoints import load_classifier
+from mnist_lit.training.commands import resume_command, resume_sweep_command
 from mnist_lit.training.networks import check_network
 from tests.conftest import PROJECT, TINY, Outcome
 
@@ -236,6 +240,36 @@ def test_a_network_of_ones_own_is_told_what_it_lacks() -> None:
         check_network(f"{__name__}.Nameless", {})
     with pytest.raises(UserError, match=r"needs \*\*kwargs"):
         check_network(f"{__name__}.TakesNothing", {"output": "logits"})
+
+
+class DoublesItsPictures(MLP):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(2 * images)
+
+
+class FlattensThem(DigitClassifier):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.network = nn.Linear(784, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images.flatten(1))
+
+
+@pytest.mark.parametrize(("name", "options"), [("DoublesItsPictures", {"hidden": [4]}), ("FlattensThem", {})])
+def test_a_network_that_would_predict_otherwise_than_it_was_trained_is_refused(
+    name: str, options: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match=r"put all of it into self\.network"):
+        check_network(f"{__name__}.{name}", options)
+
+
+@pytest.mark.parametrize("folder", ["outputs/sweeps/2026-11-21_10-00-00", "my runs/lr=0.1,seed=2 (again)"])
+def test_a_command_to_go_on_names_its_folder_as_hydra_reads_it(folder: str) -> None:
+    nothing = SimpleNamespace(runtime=SimpleNamespace(config_sources=[]))
+    for command in (resume_command(Path(folder)), resume_sweep_command(["seed=1"], nothing, Path(folder))):
+        (override,) = OverridesParser.create().parse_overrides(shlex.split(command)[-1:])
+        assert override.value() == folder
 
 
 def test_a_page_that_cannot_be_written_is_named(command: Command) -> None:

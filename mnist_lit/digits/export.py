@@ -57,7 +57,6 @@ def export_run(run: Path, format: str, path: Path, int8: bool = False) -> Export
     """
     network = CheckpointNetwork(run)
     data = build_data(run_config(network.checkpoint.parent.parent))
-    data.prepare_data()
     with TemporaryDirectory() as folder:
         made = Path(folder) / path.name
         answers = save_pt2(network, made) if format == "pt2" else save_onnx(network, made, data if int8 else None)

@@ -19,8 +19,8 @@ class BadPicture(UserError):
     """What cannot be read, in one line that does not name the file."""
 
 
-def read_picture(source: Path | bytes) -> Image.Image:
-    """An upright RGB picture, transparency replaced by paper.
+def read_picture(source: Path | bytes) -> tuple[Image.Image, float]:
+    """An upright RGB picture, transparency replaced by paper, and how many of the file's pixels one of its own is wide.
 
     Raises:
         BadPicture: if it is no picture, damaged, animated, too small or too large.
@@ -36,12 +36,13 @@ def read_picture(source: Path | bytes) -> Image.Image:
         return _decoded(content)
 
 
-def _decoded(content: bytes) -> Image.Image:
+def _decoded(content: bytes) -> tuple[Image.Image, float]:
     try:
         with Image.open(io.BytesIO(content)) as picture:
             _check(picture)
+            width = picture.width
             picture.draft(None, (ENOUGH, ENOUGH))
-            return _as_rgb(ImageOps.exif_transpose(picture))
+            return _as_rgb(ImageOps.exif_transpose(picture)), width / picture.width
     except BadPicture:
         raise
     except UnidentifiedImageError as error:

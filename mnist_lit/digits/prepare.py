@@ -47,10 +47,11 @@ def prepare_many(source: Path | bytes) -> list[Digit]:
     Raises:
         BadPicture: if it cannot be read, or is blank.
     """
-    digits = digits_of(read_picture(source))
+    picture, scale = read_picture(source)
+    digits = digits_of(picture)
     if not digits:
         raise BadPicture("is blank: there is no digit in it")
-    return digits
+    return [Digit(digit.pixels, _scaled(digit.box, scale)) for digit in digits]
 
 
 def digits_of(picture: Image.Image, nearby: bool = False) -> list[Digit]:

@@ -62,9 +62,9 @@ class Run:
 
 
 def find_runs(folder: Path) -> tuple[list[Run], list[str]]:
-    """All runs below a folder, ordered by path, and a line for each that could not be read."""
+    """All runs below a folder, the latest last, and a line for each that could not be read."""
     runs, problems = [], []
-    for path in sorted(folder.rglob("result.json")):
+    for path in sorted(folder.rglob("result.json"), key=lambda path: (path.stat().st_mtime, path)):
         try:
             runs.append(read_run(path.parent))
         except UnreadableRun as problem:

@@ -67,7 +67,7 @@ def _axis(override: Override) -> BaseDistribution:
         if isinstance(value, IntervalSweep):
             return _between(value.start, value.end, None, "log" in value.tags)
         if isinstance(value, RangeSweep):
-            values = list(override.sweep_iterator())
+            values = list(value.range())  # in order, also if Hydra was to shuffle them
             if not values:
                 raise UserError(f"{override.input_line}: there is nothing to choose from")
             return _between(values[0], values[-1], value.step, "log" in value.tags)
@@ -97,4 +97,5 @@ def _all_values(key: str, axis: BaseDistribution) -> list[Any]:
     assert isinstance(axis, FloatDistribution)
     if axis.step is None:
         raise UserError(f"sweep.sampler=grid: {key} is an interval and cannot be enumerated; name choices or a range")
-    return [axis.low + number * axis.step for number in range(round((axis.high - axis.low) / axis.step) + 1)]
+    steps = range(round((axis.high - axis.low) / axis.step) + 1)
+    return [min(axis.low + number * axis.step, axis.high) for number in steps]  # 0.1 + 2 * 0.1 is more than 0.3

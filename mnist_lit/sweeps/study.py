@@ -1,8 +1,10 @@
 """A study: where it is kept, how it samples, which trials count, and what becomes of those whose process died."""
 
+import os
 import platform
 import time
 import warnings
+import zlib
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -24,6 +26,7 @@ from mnist_lit.config import SweepSection
 from mnist_lit.errors import UserError
 from mnist_lit.sweeps.space import Space
 from mnist_lit.sweeps.state import alive
+from mnist_lit.training.resume import recorded
 
 DIRECTIONS = {
     "val_acc": StudyDirection.MAXIMIZE,
@@ -37,10 +40,12 @@ HEARTBEAT, SILENCE = 30, 120  # seconds between two signs of life in a database,
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=ExperimentalWarning)
 try_again = RetryHeartbeatStaleTrialCallback(max_retry=1, inherit_intermediate_values=True)
+go_on = RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
 
 
 def open_study(sweep: SweepSection, space: Space, folder: Path, worker: int = 0) -> optuna.Study:
-    """The study, made if it is not there. `worker` tells those of one machine apart: each samples its own way.
+    """The study, made if it is not there. `worker` tells those of one machine apart: each samples its own way, and so
+    does each process of several that share a study.
 
     Raises:
         UserError: if the storage cannot be reached, or holds a study of something else under that name.
@@ -62,7 +67,8 @@ def open_study(sweep: SweepSection, space: Space, folder: Path, worker: int = 0)
         study = optuna.load_study(study_name=name, storage=storage)
         place = f"sweep.study={sweep.study}" if sweep.study else f"sweep.resume={folder}"
         check_same(place, described(study, place), description)
-    study.sampler = sampler(sweep.sampler, seed=len(study.trials) + 1000 * worker)
+    elsewhere = 0 if is_local(sweep) else zlib.crc32(f"{HERE} {os.getpid()}".encode())
+    study.sampler = sampler(sweep.sampler, seed=(elsewhere + len(study.trials) + 1000 * worker) % 2**32)
     study.pruner = pruner(sweep.pruner)
     return study
 
@@ -183,15 +189,17 @@ def slot(trial: optuna.Trial) -> int:
 
 
 def retry_lost(study: optuna.Study, local: bool) -> None:
-    """Queue again, once, each trial that was running in a process of this machine that is no more. Nobody of this sweep
-    is at work when it is called. Those of other machines are found out by their silence."""
+    """Queue again each trial that was running in a process of this machine that is no more: as often as it was
+    interrupted, but once where nobody knows why. Nobody of this sweep is at work when it is called. Those of other
+    machines are found out by their silence."""
     optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         folder, host = trial.user_attrs.get("folder"), trial.user_attrs.get("host")
         if local if folder is None else (local or host == HERE) and not alive(Path(folder)):
             with suppress(UpdateFinishedTrialError, ValueError):
                 study.tell(trial.number, state=TrialState.FAIL)
-                try_again(study, trial)
+                interrupted = folder is not None and recorded(Path(folder)).get("status") == "interrupted"
+                (go_on if interrupted else try_again)(study, trial)
 
 
 def best(study: optuna.Study) -> list[FrozenTrial]:

@@ -31,6 +31,7 @@ def build_data(config: TrainConfig) -> DigitDataModule:
         name: value for name, value in config.data.options().items() if name not in ("fallback", "fallback_reason")
     }
     data = classes[config.data.name](**options, devices=config.trainer.devices, seed=config.seed)
+    data.prepare_data()  # whole files, before they are read
     last = len(data.splits.train) % data.batch_size
     if 0 < last < config.trainer.devices:
         raise UserError(

@@ -16,12 +16,17 @@ def run_command(overrides: Sequence[str], hydra: Any) -> str:
 
 
 def resume_command(folder: Path) -> str:
-    plain = all(character.isalnum() or character in "/._-" for character in str(folder))
-    return shlex.join(["python", train_py(), f"resume={folder}" if plain else f"resume={str(folder)!r}"])
+    return shlex.join(["python", train_py(), f"resume={_quoted(folder)}"])
 
 
 def resume_sweep_command(overrides: Sequence[str], hydra: Any, folder: Path) -> str:
-    return shlex.join(["python", train_py(), *own_configs(hydra), "-m", *overrides, f"sweep.resume={folder}"])
+    return shlex.join(["python", train_py(), *own_configs(hydra), "-m", *overrides, f"sweep.resume={_quoted(folder)}"])
+
+
+def _quoted(folder: Path) -> str:
+    """As Hydra reads it."""
+    plain = all(character.isalnum() or character in "/._-" for character in str(folder))
+    return str(folder) if plain else repr(str(folder))
 
 
 def own_configs(hydra: Any) -> list[str]:

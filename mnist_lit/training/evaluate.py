@@ -47,7 +47,6 @@ def evaluate_run(run: Path) -> Evaluation:
     folder = checkpoint.parent.parent
     config = run_config(folder)
     data = build_data(config)
-    data.prepare_data()
     model = load_classifier(checkpoint)
     with torch.autocast("cpu", torch.bfloat16, enabled=config.trainer.precision == "bf16-mixed"):
         val, test = (_outputs(model, EvalLoader(part, data.normalize)) for part in (data.splits.val, data.splits.test))

@@ -1,6 +1,8 @@
 """The switches of `conf/logger` → Lightning loggers."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,3 +60,15 @@ def build_loggers(
         loggers.append(WandbLogger(project="mnist-lit", name=folder.name, save_dir=folder, offline=offline))
         loggers[-1].log_hyperparams(options)
     return loggers
+
+
+@contextmanager
+def trackers_finished(switches: LoggerSection) -> Iterator[None]:
+    """W&B's run is the process's, and the next job of a sweep would go on with it."""
+    try:
+        yield
+    finally:
+        if switches.wandb:
+            import wandb
+
+            wandb.finish()

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 from mnist_lit.errors import UserError
 
 if TYPE_CHECKING:
+    import torch
+
     from mnist_lit.models import DigitClassifier
 
 BASE = "mnist_lit.models.base.DigitClassifier"
@@ -39,10 +41,11 @@ def network_class(target: str, options: Mapping[str, Any]) -> "type[DigitClassif
 
 
 def check_network(target: str, options: Mapping[str, Any]) -> None:
-    """Make the network and let it look at two empty pictures.
+    """Make the network and let it look at two pictures of noise.
 
     Raises:
-        UserError: if it cannot be made with these options, or does not answer with ten scores a picture.
+        UserError: if it cannot be made with these options, does not answer with ten scores a picture, or answers
+            otherwise than its layers do by themselves.
     """
     network = network_class(target, options)
     import torch  # not for a class that is refused
@@ -51,7 +54,9 @@ def check_network(target: str, options: Mapping[str, Any]) -> None:
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             model = network(**options).eval()
-            shape = tuple(model(torch.zeros(2, 1, 28, 28)).shape)
+            pictures = torch.rand(2, 1, 28, 28)
+            scores = model(pictures)
+            shape = tuple(scores.shape)
     except Exception as error:  # whatever the class does
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{given}: {target} cannot be used: {type(error).__name__}: {reason}") from error
@@ -59,6 +64,23 @@ def check_network(target: str, options: Mapping[str, Any]) -> None:
         raise UserError(f"model._target_={target}: should set self.network, whose layers are shown and counted")
     if shape != (2, 10):
         raise UserError(f"{given}: {target} answers two pictures with {list(shape)} where [2, 10] is needed")
+    if not _is_its_layers(model, pictures, scores):
+        raise UserError(
+            f"model._target_={target}: its forward answers otherwise than self.network does, which predict, export and "
+            "the dashboards use; put all of it into self.network"
+        )
+
+
+def _is_its_layers(model: "DigitClassifier", pictures: "torch.Tensor", scores: "torch.Tensor") -> bool:
+    import torch
+
+    from mnist_lit.models import DigitClassifier
+
+    try:
+        with torch.no_grad():
+            return torch.equal(DigitClassifier.forward(model, pictures), scores)
+    except Exception:  # layers that need what forward does before them
+        return False
 
 
 def _keywords(network: type) -> dict[str, bool]:

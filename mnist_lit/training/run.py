@@ -35,7 +35,7 @@ from mnist_lit.training.commands import resume_command
 from mnist_lit.training.devices import device_name, remember_missing_gpu
 from mnist_lit.training.early_stopping import StopEarly
 from mnist_lit.training.interrupts import StopOnSignal
-from mnist_lit.training.loggers import build_loggers
+from mnist_lit.training.loggers import build_loggers, trackers_finished
 from mnist_lit.training.profiling import build_profiler
 from mnist_lit.training.progress import RunProgress
 from mnist_lit.training.result import ResultFile, git_commit, versions
@@ -63,7 +63,7 @@ def train(
     Raises:
         RunInterrupted: on Ctrl-C or SIGTERM, in training once last.ckpt is written.
     """
-    with hold(folder), threads_restored():
+    with hold(folder), threads_restored(), trackers_finished(config.logger):
         checkpoint = recover_checkpoint(folder / "checkpoints") if resume else None
         resumed_at = position(checkpoint, config.trainer.max_epochs) if checkpoint else 0 if resume else None
         rank_zero_only(write_text)(

@@ -61,7 +61,7 @@ def test_each_fault_is_named_in_one_line(name: str) -> None:
 
 @pytest.mark.parametrize("style", ["cmyk", "sixteen bit", "palette", "on transparent"])
 def test_unusual_kinds_are_no_fault(style: str) -> None:
-    assert read_picture(STYLES[style](3, np.random.default_rng(0))).mode == "RGB"
+    assert read_picture(STYLES[style](3, np.random.default_rng(0)))[0].mode == "RGB"
 
 
 @pytest.mark.parametrize("content", [b"", b"no checkpoint", GOOD])

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+import os
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -92,8 +93,9 @@ def test_where_files_lie_and_what_is_logged_makes_no_new_row(tmp_path: Path) -> 
 
 
 def test_a_seed_that_was_run_again_counts_once(tmp_path: Path) -> None:
-    for name, test_acc in (("a", 0.90), ("b", 0.91)):
-        write_run(tmp_path / name, test_acc=test_acc)
+    for minute, (name, test_acc) in enumerate((("b", 0.90), ("a", 0.91))):
+        ended = write_run(tmp_path / name, test_acc=test_acc) / "result.json"
+        os.utime(ended, (60 * minute, 60 * minute))
     (row,) = leaderboard(*find_runs(tmp_path)).rows
     assert (row.n, row.values("test_acc"), row.std("test_acc")) == (1, [0.91], None)
     assert row.interval[1] - row.interval[0] > 0.01

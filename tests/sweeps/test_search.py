@@ -65,6 +65,9 @@ def test_a_space_is_written_as_hydra_writes_sweeps() -> None:
     assert space("a=1,2", "b=range(0.5,2,0.5)").every_point() == [
         {"a": a, "b": b} for a in ("1", "2") for b in (0.5, 1.0, 1.5)
     ]
+    assert space("a=shuffle(range(1,10))").axes == space("a=range(1,10)").axes
+    uneven = space("a=range(0.1,0.35,0.1)")
+    assert [point["a"] <= 0.3 for point in uneven.every_point()] == [True] * 3
 
 
 BAD = [
@@ -157,6 +160,17 @@ def test_a_trial_whose_process_died_is_tried_again_once(tmp_path: Path, storage:
         assert {t.params["optimizer.lr"] for t in study.get_trials()} == {trial.params["optimizer.lr"]}
     assert states(study) == {"FAIL": 1}
     assert studies.to_do(study, 3) == 2
+
+
+def test_a_trial_goes_on_however_often_it_was_interrupted(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"status": "interrupted"}')
+    study = studies.open_study(section(), space(LR), tmp_path)
+    for _ in range(3):
+        trial = study.ask(space(LR).axes)
+        trial.set_user_attr("folder", str(tmp_path))
+        studies.retry_lost(study, local=True)
+        assert states(study) == {"WAITING": 1}
+    assert len({trial.params["optimizer.lr"] for trial in study.get_trials()}) == 1
 
 
 LOCKED = "import sys, time; from mnist_lit.training.resume import hold; from pathlib import Path\n"

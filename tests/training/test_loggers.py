@@ -24,11 +24,12 @@ def test_mlflow_holds_the_runs_metrics_and_options(run: Start, tmp_path: Path, m
     assert options["optimizer.lr"] == "0.001"
 
 
-def test_wandb_writes_offline_into_the_runs_folder(run: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_writes_offline_into_each_runs_folder(run: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several in one process too, as a sweep makes them."""
     pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    done = run("logger=wandb")
-    assert list(done.folder.glob("wandb/offline-run-*/*.wandb"))
+    for name in ("a", "b"):
+        assert len(list(run("logger=wandb", name=name).folder.glob("wandb/offline-run-*/*.wandb"))) == 1
 
 
 @pytest.mark.parametrize("extra", ["mlflow", "wandb"])

@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from mnist_lit.config import parse_config
+from mnist_lit.data.files import MNISTUnavailable
 from mnist_lit.models import MLP
 from mnist_lit.reports.runs import read_run
 from mnist_lit.statistics import wilson_interval
@@ -267,3 +269,14 @@ def test_main_job_reaches_98_5_percent(mnist_root: str, tmp_path: Path) -> None:
     result = train(config, tmp_path, {})
     assert result["test_acc"] >= 0.985
     assert result["data"]["test_size"] == 10_000
+
+
+@pytest.mark.mnist
+def test_files_are_verified_before_they_are_read(mnist_root: str, tmp_path: Path) -> None:
+    shutil.copytree(mnist_root, tmp_path, dirs_exist_ok=True)
+    damaged = tmp_path / "MNIST" / "raw" / "t10k-images-idx3-ubyte"
+    damaged.write_bytes(damaged.read_bytes()[:-1] + b"\1")
+    for archive in damaged.parent.glob("*.gz"):
+        archive.unlink()
+    with pytest.raises(MNISTUnavailable, match=damaged.name):
+        build_data(compose_config(f"data.root={tmp_path}", "data.mirrors=[http://127.0.0.1:9/]"))
