@@ -26,6 +26,7 @@ SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
 class DigitClassifier(LightningModule):
     """A classifier of 28 × 28 digits. A subclass sets `self.network`: images [n, 1, 28, 28] → scores [n, 10].
+    A `forward` of its own may do something else in training only: predict and export know `network` alone.
 
     Its constructor's own arguments must be plain values (str, int, float, bool, lists of them): they are saved as
     hyper-parameters, so that a checkpoint can be loaded from the file alone. The rest it passes on as `**kwargs`.
