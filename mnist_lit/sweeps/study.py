@@ -25,7 +25,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError
 from mnist_lit.config import SweepSection
 from mnist_lit.errors import UserError
 from mnist_lit.sweeps.space import Space
-from mnist_lit.sweeps.state import alive
+from mnist_lit.sweeps.state import alive, finished
 from mnist_lit.training.resume import recorded
 
 DIRECTIONS = {
@@ -194,12 +194,21 @@ def retry_lost(study: optuna.Study, local: bool) -> None:
     machines are found out by their silence."""
     optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        folder, host = trial.user_attrs.get("folder"), trial.user_attrs.get("host")
-        if local if folder is None else (local or host == HERE) and not alive(Path(folder)):
+        folder = trial.user_attrs.get("folder")
+        if _is_lost(trial, local):
             with suppress(UpdateFinishedTrialError, ValueError):
                 study.tell(trial.number, state=TrialState.FAIL)
                 interrupted = folder is not None and recorded(Path(folder)).get("status") == "interrupted"
                 (go_on if interrupted else try_again)(study, trial)
+
+
+def _is_lost(trial: FrozenTrial, local: bool) -> bool:
+    if "folder" not in trial.user_attrs:
+        return local
+    folder, here = Path(trial.user_attrs["folder"]), local or trial.user_attrs.get("host") == HERE
+    if not here or alive(folder):
+        return False
+    return local or finished(folder) is None  # if it just ended, another process here is about to tell the study
 
 
 def best(study: optuna.Study) -> list[FrozenTrial]:

@@ -193,6 +193,19 @@ def test_a_trial_that_lives_is_let_live(tmp_path: Path) -> None:
     assert states(study) == {"WAITING": 1}
 
 
+def test_a_trial_that_just_ended_is_left_to_its_process_to_tell(tmp_path: Path) -> None:
+    """In a study that others on this machine work on; in one of its own nobody is there who could."""
+    (tmp_path / "result.json").write_text('{"status": "completed"}')
+    study = studies.open_study(section(), space(LR), tmp_path)
+    trial = study.ask(space(LR).axes)
+    trial.set_user_attr("folder", str(tmp_path))
+    trial.set_user_attr("host", studies.HERE)
+    studies.retry_lost(study, local=False)
+    assert states(study) == {"RUNNING": 1}
+    studies.retry_lost(study, local=True)
+    assert states(study) == {"WAITING": 1}
+
+
 def test_of_two_that_begin_the_last_trial_one_is_in_excess(tmp_path: Path) -> None:
     study = studies.open_study(section(), space(LR), tmp_path)
     first, second = study.ask(), study.ask()
