@@ -13,14 +13,14 @@ from mnist_lit.signals import in_place_of, stop, stop_dead
 # otherwise: nobody's loss where a run has the cores for itself, but beside other work the core is wanted elsewhere.
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
-
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
 @contextmanager
 def importing() -> Iterator[None]:
     """Within it garbage is not collected: what is imported stays, and looking through it again and again takes a sixth
-    of the time. And signals stop the program dead, where an exception would abort a C++ library."""
+    of the time. And signals stop the program dead, where an exception would abort a C++ library. What is freed from
+    now on is kept, see `keep_freed_memory`."""
     gc.disable()
     keep_freed_memory()
     try:
@@ -32,8 +32,8 @@ def importing() -> Iterator[None]:
 
 def keep_freed_memory() -> None:
     """Have glibc keep the memory of a step's tensors for the next step, where it would sometimes, by the luck of what
-    lies where, give it back to the system each time and take it again page by page: up to a tenth of a run's time.
-    Whoever sets malloc up through its environment knows better."""
+    lies where, give it back to the system each time and take it again page by page: a fifth of a small network's time
+    (`python -m benchmarks tricks`). Whoever sets malloc up through its environment knows better."""
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
     with suppress(AttributeError):  # another C library

@@ -18,7 +18,8 @@ from mnist_lit.sweeps.job import run_sweep_job
 from mnist_lit.sweeps.plan import Job, plan_grid
 from mnist_lit.sweeps.state import alive, finished, record_failure, reopen
 from mnist_lit.sweeps.watch import Watch, say, warn_of_digits
-from mnist_lit.training.preflight import error_ends_program, quoted
+from mnist_lit.training.commands import quoted
+from mnist_lit.training.preflight import error_ends_program
 from mnist_lit.training.resume import hold, recorded
 from mnist_lit.words import how_many
 

@@ -194,21 +194,26 @@ def retry_lost(study: optuna.Study, local: bool) -> None:
     machines are found out by their silence."""
     optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
-        folder = trial.user_attrs.get("folder")
         if _is_lost(trial, local):
             with suppress(UpdateFinishedTrialError, ValueError):
                 study.tell(trial.number, state=TrialState.FAIL)
-                interrupted = folder is not None and recorded(Path(folder)).get("status") == "interrupted"
-                (go_on if interrupted else try_again)(study, trial)
+                again = go_on if _was_interrupted(trial) else try_again
+                again(study, trial)
 
 
 def _is_lost(trial: FrozenTrial, local: bool) -> bool:
     if "folder" not in trial.user_attrs:
         return local
-    folder, here = Path(trial.user_attrs["folder"]), local or trial.user_attrs.get("host") == HERE
-    if not here or alive(folder):
+    folder = Path(trial.user_attrs["folder"])
+    if local:
+        return not alive(folder)
+    if trial.user_attrs.get("host") != HERE or alive(folder):
         return False
-    return local or finished(folder) is None  # if it just ended, another process here is about to tell the study
+    return finished(folder) is None  # if it just ended, another process here is about to tell the study
+
+
+def _was_interrupted(trial: FrozenTrial) -> bool:
+    return "folder" in trial.user_attrs and recorded(Path(trial.user_attrs["folder"])).get("status") == "interrupted"
 
 
 def best(study: optuna.Study) -> list[FrozenTrial]:

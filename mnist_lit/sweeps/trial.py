@@ -19,7 +19,7 @@ from mnist_lit.sweeps.space import Space
 from mnist_lit.sweeps.state import finished
 from mnist_lit.sweeps.study import HERE, counted, in_excess, slot
 from mnist_lit.sweeps.watch import line, say
-from mnist_lit.training.preflight import quoted
+from mnist_lit.training.commands import quoted
 from mnist_lit.training.resume import hold
 
 

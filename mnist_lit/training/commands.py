@@ -16,17 +16,22 @@ def run_command(overrides: Sequence[str], hydra: Any) -> str:
 
 
 def resume_command(folder: Path) -> str:
-    return shlex.join(["python", train_py(), f"resume={_quoted(folder)}"])
+    return shlex.join(["python", train_py(), f"resume={_plain_or_quoted(folder)}"])
 
 
 def resume_sweep_command(overrides: Sequence[str], hydra: Any, folder: Path) -> str:
-    return shlex.join(["python", train_py(), *own_configs(hydra), "-m", *overrides, f"sweep.resume={_quoted(folder)}"])
+    go_on = f"sweep.resume={_plain_or_quoted(folder)}"
+    return shlex.join(["python", train_py(), *own_configs(hydra), "-m", *overrides, go_on])
 
 
-def _quoted(folder: Path) -> str:
-    """As Hydra reads it."""
+def _plain_or_quoted(folder: Path) -> str:
     plain = all(character.isalnum() or character in "/._-" for character in str(folder))
-    return str(folder) if plain else repr(str(folder))
+    return str(folder) if plain else quoted(str(folder))
+
+
+def quoted(text: str) -> str:
+    """As a value that Hydra reads as this text, whatever is in it."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
 
 
 def own_configs(hydra: Any) -> list[str]:

@@ -21,6 +21,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.extras import check_installed
 from mnist_lit.front_door import TRACEBACKS_WANTED
 from mnist_lit.signals import cleaning_up
+from mnist_lit.training.commands import quoted
 from mnist_lit.training.loggers import check_extras
 from mnist_lit.training.resume import NothingToDo, hold, resumed_config
 
@@ -199,10 +200,6 @@ def overrides_for_digits(overrides: Sequence[str], reason: str) -> list[str]:
         and not (override.key_or_group.startswith("data.") and override.key_or_group != "data.batch_size")
     ]
     return [*kept, "data=digits", f"data.fallback_reason={quoted(reason)}"]
-
-
-def quoted(text: str) -> str:
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ") + '"'
 
 
 @contextmanager
