@@ -1,3 +1,3 @@
-"""Measurements, each a command of its own, whose latest figures are committed beside it or in docs/."""
+"""Measurements. Each is a command. The latest figures are in this folder or in docs/."""
 
-import mnist_lit.importing  # noqa: F401  # before torch: how long its threads wait for each other
+import mnist_lit.process  # noqa: F401  # before torch: it sets how long the threads wait for each other

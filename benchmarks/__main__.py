@@ -1,6 +1,6 @@
-"""Speed, side by side with what a user would pick instead: `python -m benchmarks [PART …]`.
+"""Compares the speed of this project with other programs: `python -m benchmarks [PART …]`.
 
-Prints a table of ratios a part; writes results.json, results.md and scaling.svg. Needs the real MNIST
+Prints one table of ratios per part. Writes results.json, results.md and scaling.svg. Needs the real MNIST
 (`mnist-lit data fetch`).
 """
 
@@ -15,64 +15,71 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import beside, blocks, flops, gpu, many_runs, processes, results, scaling, sweeps, tricks, versus
-from benchmarks.rounds import Row
-from mnist_lit.importing import keep_freed_memory
+from benchmarks import ablations, faults, gpu, parallel, processes, results, scaling, training_speed, training_steps
+from benchmarks.measurement import Row
+from mnist_lit.process import keep_freed_memory
+
+PARTS: dict[str, Callable[..., list[Row]]] = {
+    "fit": training_speed.compare_fit,
+    "articles": training_speed.compare_articles,
+    "lightning": training_speed.compare_lightning,
+    "speedrun": training_speed.measure_speedrun,
+    "startup": processes.measure_startup,
+    "memory": processes.measure_memory,
+    "flops": training_steps.measure_flops,
+    "blocks": training_steps.measure_blocks,
+    "tricks": ablations.measure_ablations,
+    "report": processes.measure_report,
+    "sweeps": parallel.measure_sweeps,
+    "beside": parallel.measure_parallel_runs,
+    "scaling": scaling.measure_scaling,
+    "gpu": gpu.measure_gpu,
+    "faults": faults.measure_faults,
+}
+NOT_BY_DEFAULT = ("gpu", "faults")  # needs a GPU; measures no speed and takes an hour
 
 
 def main() -> None:
-    here = Path(__file__).parent
-    parts: dict[str, Callable[[int, bool], list[Row]]] = {
-        "fit": versus.fit,
-        "articles": versus.articles,
-        "lightning": versus.lightning,
-        "speedrun": versus.speedrun,
-        "startup": processes.startup,
-        "memory": processes.memory,
-        "flops": flops.flops,
-        "blocks": blocks.blocks,
-        "tricks": tricks.tricks,
-        "report": many_runs.report,
-        "sweeps": sweeps.sweeps,
-        "beside": beside.beside,
-    }
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "parts", nargs="*", metavar="PART", help=f"{', '.join([*parts, 'scaling', 'gpu'])}; none: all but gpu"
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__.splitlines()[0],
+        epilog="\n".join(["parts:", *(f"  {name:10} {part.__doc__}" for name, part in PARTS.items())]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="one round of less work, to see that it runs")
-    parser.add_argument("--threads", type=int, help="of torch, in this process and its children")
-    parser.add_argument("--out", type=Path, default=here, help="folder of the results")
+    parser.add_argument(
+        "parts", nargs="*", metavar="PART", help="names from the list below; default: all except gpu and faults"
+    )
+    parser.add_argument("--rounds", type=int, default=5, help="number of rounds; default: 5")
+    parser.add_argument("--quick", action="store_true", help="one round with less work, as a test")
+    parser.add_argument("--threads", type=int, help="torch threads in this process and its child processes")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder for the results")
     arguments = parser.parse_args()
-    parts["scaling"] = partial(scaling.scaling, folder=arguments.out)
-    wanted = arguments.parts or list(parts)
-    parts["gpu"] = gpu.gpu
-    if unknown := set(wanted) - set(parts):
-        parser.error(f"{', '.join(sorted(unknown))}: should be among {', '.join(parts)}")
-    if "gpu" in wanted and not torch.cuda.is_available():
-        parser.error(f"gpu: torch {torch.__version__} finds none")
+    selected = arguments.parts or [name for name in PARTS if name not in NOT_BY_DEFAULT]
+    if unknown := set(selected) - set(PARTS):
+        parser.error(f"{', '.join(sorted(unknown))}: must be one of {', '.join(PARTS)}")
+    if "gpu" in selected and not torch.cuda.is_available():
+        parser.error(f"gpu: torch {torch.__version__} finds no GPU")
     if arguments.threads:
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
         torch.set_num_threads(arguments.threads)
-    keep_freed_memory()  # as train.py does; opponents within this process profit, too
-    warnings.filterwarnings("ignore")  # of the opponents: Lightning advises them to use workers
+    keep_freed_memory()  # train.py does the same; the other programs in this process also benefit
+    warnings.filterwarnings("ignore")  # Lightning recommends more workers
 
-    console = Console()
     rounds = 1 if arguments.quick else arguments.rounds
     arguments.out.mkdir(parents=True, exist_ok=True)
-    for name in wanted:
-        rows = parts[name](rounds, arguments.quick)
-        console.print(as_table(name, rows))
-        results.save(arguments.out, name, rows, rounds)
+    for name in selected:
+        measure = partial(PARTS[name], folder=arguments.out) if name == "scaling" else PARTS[name]
+        rows = measure(rounds, arguments.quick)
+        Console().print(build_table(name, rows))
+        results.save_results(arguments.out, name, rows, rounds)
 
 
-def as_table(title: str, rows: list[Row]) -> Table:
+def build_table(title: str, rows: list[Row]) -> Table:
     table = Table(title=title, title_justify="left")
     for heading in results.HEADER:
         table.add_column(heading)
     for row in rows:
-        table.add_row(*row.cells())
+        table.add_row(*row.format_cells())
     return table
 
 

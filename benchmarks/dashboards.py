@@ -1,8 +1,10 @@
-"""`python -m benchmarks.dashboards`: what each dashboard callback costs a 5-epoch cnn run → docs/dashboards.md.
+"""`python -m benchmarks.dashboards` measures the time of each dashboard callback and writes docs/dashboards.md.
 
-Measured in one run with all of them on: the time inside each callback's hooks, against the rest of the run's time.
+It trains the cnn for 5 epochs with all callbacks. It compares the time in the hooks of each callback with the time of
+the rest of the run.
 """
 
+import argparse
 import tempfile
 import time
 from collections import defaultdict
@@ -12,35 +14,42 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-from benchmarks.product import PROJECT, config_of
-from mnist_lit.dashboards import build
-from mnist_lit.training import run
+from mnist_lit.config import TrainConfig
+from mnist_lit.dashboards import dashboard_callbacks
+from mnist_lit.training import run, trainer
+from tests.configs import PROJECT, compose_config
 
 OVERRIDES = ["model=cnn", "trainer.max_epochs=5", "data.fallback=null"]
 GOALS = {"default": 0.05, "all": 0.15}
+OPENING = """\
+# Cost of the dashboards
+
+Written by `python -m benchmarks.dashboards`, from one run of `model=cnn trainer.max_epochs=5 callbacks=all`. It divides
+the time of each callback by the time of the rest of the run.
+"""
 
 
 def main() -> None:
+    argparse.ArgumentParser(prog="python -m benchmarks.dashboards", description=__doc__).parse_args()
     spent: dict[str, float] = defaultdict(float)
-    make = build.dashboard_callbacks
 
-    def timed(switches: dict[str, bool], options: dict[str, Any]) -> list[Callback]:
-        callbacks = make(switches, options)
+    def create_timed_callbacks(config: TrainConfig, folder: Path) -> list[Callback]:
+        callbacks = dashboard_callbacks(config, folder)
         for callback in callbacks:
             for hook in [name for name in dir(callback) if name.startswith("on_")]:
-                setattr(callback, hook, _timed(getattr(callback, hook), type(callback).__name__, spent))
+                setattr(callback, hook, add_timer(getattr(callback, hook), type(callback).__name__, spent))
         return callbacks
 
-    run.dashboard_callbacks = timed
+    trainer.dashboard_callbacks = create_timed_callbacks
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
-        run.train(config_of(*OVERRIDES, "callbacks=all"), Path(folder), {})
+        run.train(compose_config(*OVERRIDES, "callbacks=all"), Path(folder), {})
         total = time.perf_counter() - started
-    default = {type(callback).__name__ for callback in make(config_of(*OVERRIDES).callbacks.options(), {})}
-    write(spent, default, total - sum(spent.values()))
+    default = {type(it).__name__ for it in dashboard_callbacks(compose_config(*OVERRIDES), Path())}
+    write_page(spent, default, total - sum(spent.values()))
 
 
-def _timed(hook: Callable[..., Any], name: str, spent: dict[str, float]) -> Callable[..., Any]:
+def add_timer(hook: Callable[..., Any], name: str, spent: dict[str, float]) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
         started = time.perf_counter()
         try:
@@ -51,23 +60,15 @@ def _timed(hook: Callable[..., Any], name: str, spent: dict[str, float]) -> Call
     return wrapper
 
 
-def write(spent: dict[str, float], default: set[str], rest: float) -> None:
-    lines = [
-        "# What the dashboards cost",
-        "",
-        "Written by `python -m benchmarks.dashboards`: one run of `model=cnn trainer.max_epochs=5 callbacks=all`, the",
-        "time inside each callback against the time of everything else.",
-        "",
-        "| callback | on by default | part of the run |",
-        "| --- | --- | --- |",
-    ]
+def write_page(spent: dict[str, float], default: set[str], rest: float) -> None:
+    lines = ["| callback | on by default | time, relative to the rest |", "| --- | --- | --- |"]
     for name, seconds in sorted(spent.items(), key=lambda item: -item[1]):
         lines.append(f"| {name} | {'yes' if name in default else 'no'} | {seconds / rest:.2%} |")
     for choice, goal in GOALS.items():
         cost = sum(seconds for name, seconds in spent.items() if choice == "all" or name in default) / rest
         lines.append(f"| **callbacks={choice}** | | **{cost:.2%}** (goal: at most {goal:.0%}) |")
-    text = "\n".join(lines) + "\n"
-    (PROJECT / "docs" / "dashboards.md").write_text(text)
+    text = "\n".join([OPENING, *lines]) + "\n"
+    (PROJECT / "docs" / "dashboards.md").write_text(text, encoding="utf-8")
     print(text)
 
 

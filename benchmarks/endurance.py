@@ -1,11 +1,13 @@
-"""Two hundred runs in one process, whose memory, open files and threads must not grow, and twenty processes at once on
-one data folder that is empty at first: `python -m benchmarks.endurance`."""
+"""Tests long and parallel use: `python -m benchmarks.endurance`.
+
+First, 200 runs in one process: the memory, the open files and the threads must not grow. Then 20 processes at the same
+time with one data folder, which is empty at the start.
+"""
 
 import argparse
 import contextlib
 import gc
 import io
-import json
 import os
 import subprocess
 import sys
@@ -13,13 +15,15 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.mirror import Mirror
-from benchmarks.product import PROJECT, config_of, environment
-from mnist_lit.data.files import raw_folder
+from benchmarks.runner import build_environment
+from mnist_lit.data.files import FileSet
+from mnist_lit.run_folder import read_result
 from mnist_lit.training.run import train
+from tests.configs import PROJECT, compose_config
+from tests.mirror import Mirror
 
 OVERRIDES = ["data=digits", "model=mlp_128_64", "trainer=cpu", "trainer.max_epochs=1"]
-SETTLED = 10  # runs after which everything is imported and allocated that will ever be
+SETTLED = 10  # after this number of runs, all imports and allocations are done
 GROWTH = 1.05
 
 
@@ -30,28 +34,28 @@ class Use:
     threads: int
 
     @classmethod
-    def now(cls) -> "Use":
+    def measure(cls) -> "Use":
         gc.collect()
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
         files, threads = os.listdir("/proc/self/fd"), os.listdir("/proc/self/task")
         return cls(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, len(files), len(threads))
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.endurance", description=__doc__)
-    parser.add_argument("--runs", type=int, default=200, help="in one process")
-    parser.add_argument("--processes", type=int, default=20, help="at once")
+    parser.add_argument("--runs", type=int, default=200, help=f"runs in one process, more than {SETTLED}")
+    parser.add_argument("--processes", type=int, default=20, help="processes at the same time")
     arguments = parser.parse_args()
-    return one_after_the_other(arguments.runs) | all_at_once(arguments.processes)
+    return run_one_by_one(arguments.runs) | run_in_parallel(arguments.processes)
 
 
-def one_after_the_other(runs: int) -> int:
-    config = config_of(*OVERRIDES)
-    settled = now = Use.now()
+def run_one_by_one(runs: int) -> int:
+    config = compose_config(*OVERRIDES)
+    settled = now = Use.measure()
     for run in range(1, runs + 1):
         with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
             train(config, Path(folder), {})
-        now = Use.now()
+        now = Use.measure()
         if run == SETTLED:
             settled = now
         if run in (1, SETTLED) or run % 20 == 0:
@@ -64,26 +68,27 @@ def one_after_the_other(runs: int) -> int:
     return int(grown)
 
 
-def all_at_once(processes: int) -> int:
-    """Where they download from is counted by a server on loopback, which hands out this machine's MNIST."""
-    raw = raw_folder(os.environ.get("MNIST_LIT_DATA", "data"))
+def run_in_parallel(processes: int) -> int:
+    """A server on localhost serves the MNIST files of this machine and counts the downloads."""
+    raw = FileSet(root=os.environ.get("MNIST_LIT_DATA", "data")).path
     with tempfile.TemporaryDirectory() as folder, Mirror(raw) as mirror:
         command: list[str | Path] = [
             *(sys.executable, PROJECT / "train.py", "model=mlp_128_64", "data=mnist", "data.fallback=null"),
             *(f"data.root={folder}/data", f"data.mirrors=[{mirror.url}]", "data.val_size=50000", "trainer=cpu"),
             "trainer.max_epochs=1",
         ]
-        one_thread = environment() | {"OMP_NUM_THREADS": "1"}
+        one_thread = build_environment(OMP_NUM_THREADS="1")
         started = [
             subprocess.Popen([*command, f"hydra.run.dir={folder}/{number}"], env=one_thread, stdout=subprocess.DEVNULL)
             for number in range(processes)
         ]
         codes = [process.wait() for process in started]
-        accuracies = {json.loads(Path(folder, f"{n}/result.json").read_text())["test_acc"] for n in range(processes)}
+        accuracies = {read_result(Path(folder, str(n)))["test_acc"] for n in range(processes)}
     good = codes == [0] * processes and len(accuracies) == 1 and len(mirror.requests) == 4
     print(
-        f"{processes} processes at once: {codes.count(0)} ended well, with {len(accuracies)} test accuracy; "
-        f"{len(mirror.requests)} downloads of 4 files: {'ok' if good else 'WRONG'}"
+        f"{processes} processes at the same time: {codes.count(0)} without error, "
+        f"different test accuracies: {len(accuracies)} (expected 1), "
+        f"downloads: {len(mirror.requests)} (expected 4): {'ok' if good else 'WRONG'}"
     )
     return int(not good)
 

@@ -1,6 +1,7 @@
-"""`python -m benchmarks.evidence`: every preset × 5 seeds on real MNIST → docs/results.md, and the README's table.
+"""`python -m benchmarks.evidence` runs every preset with 5 seeds on the real MNIST.
 
-Runs that are finished already in the folder are kept, so that it can be stopped and started again.
+It writes docs/results.md and the table in both READMEs. It keeps the completed runs in the folder, so you can stop it
+and start it again.
 """
 
 import argparse
@@ -9,30 +10,30 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.product import PROJECT
-from mnist_lit.reports.leaderboard import Leaderboard, leaderboard
-from mnist_lit.reports.render import cells, headings, markdown_table
-from mnist_lit.reports.runs import UnreadableRun, find_runs, read_run
+from mnist_lit.reports.leaderboard import Leaderboard, build_leaderboard
+from mnist_lit.reports.run_reader import UnreadableRun, find_runs, read_run
+from mnist_lit.reports.tables import format_markdown_table, format_row
+from tests.configs import PROJECT
 
 MARK = re.compile(r"(<!-- results -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def main() -> None:
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--folder", type=Path, default=Path("outputs/evidence"))
-    options.add_argument("--seeds", type=int, default=5)
-    options.add_argument("--only", help="presets, comma-separated; all of them if not given")
-    chosen = options.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--folder", type=Path, default=Path("outputs/evidence"))
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--only", help="presets, comma-separated; default: all presets")
+    arguments = parser.parse_args()
 
-    every = sorted(path.stem for path in (PROJECT / "conf" / "experiment").glob("*.yaml"))
-    presets = chosen.only.split(",") if chosen.only else every
+    all_presets = sorted(path.stem for path in (PROJECT / "conf" / "experiment").glob("*.yaml") if path.stem != "debug")
+    presets = arguments.only.split(",") if arguments.only else all_presets
     for preset in presets:
-        for seed in range(chosen.seeds):
-            train(chosen.folder / "presets" / f"{preset}_{seed}", f"experiment={preset}", f"seed={seed}")
-    write(chosen.folder)
+        for seed in range(arguments.seeds):
+            run_preset(arguments.folder / "presets" / f"{preset}_{seed}", f"experiment={preset}", f"seed={seed}")
+    write_pages(arguments.folder)
 
 
-def train(folder: Path, *overrides: str) -> None:
+def run_preset(folder: Path, *overrides: str) -> None:
     try:
         if read_run(folder).completed:
             return
@@ -42,25 +43,29 @@ def train(folder: Path, *overrides: str) -> None:
     subprocess.run(command, check=True)
 
 
-def write(folder: Path) -> None:
-    presets = leaderboard(*find_runs(folder / "presets"))
+def write_pages(folder: Path) -> None:
+    presets = build_leaderboard(find_runs(folder / "presets")[0])
     parts = [
         "# Results",
-        f"Written by `python -m benchmarks.evidence` from {sum(row.n for row in presets.rows)} runs of the presets in "
-        "`conf/experiment/`, on the real MNIST.",
-        surroundings(presets),
+        f"Written by `python -m benchmarks.evidence` from {sum(row.n for row in presets.rows)} runs on the real MNIST. "
+        "The runs use the presets in `conf/experiment/`.",
+        describe_machine(presets),
         "## Presets",
-        "`published` is what the article says, `reference` what its own training loop reached when it was run once; "
-        "`test_acc` is the official 10,000 test images, mean ± standard deviation over the seeds. `fit s` is no "
-        "benchmark: the machine may have had other work beside; for speed see `benchmarks/results.md`.",
-        markdown_table(presets),
+        "`published` is the accuracy in the article. `reference` is the accuracy of one run of the training loop in "
+        "the article. `test_acc` is the accuracy on the official 10,000 test images, mean ± standard deviation over "
+        "the seeds. `fit s` is the fit time in seconds. It is not a benchmark, because other programs may have run at "
+        "the same time. For speed, see `benchmarks/results.md`.",
+        format_markdown_table(presets),
     ]
-    (PROJECT / "docs" / "results.md").write_text("\n\n".join(part.strip() for part in parts) + "\n")
-    readme = PROJECT / "README.md"
-    readme.write_text(MARK.sub(lambda mark: mark[1] + short_table(presets) + mark[2], readme.read_text()))
+    (PROJECT / "docs" / "results.md").write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
+    for readme in (PROJECT / "README.md", PROJECT / "README.zh-CN.md"):
+        readme.write_text(
+            MARK.sub(lambda mark: mark[1] + format_short_table(presets) + mark[2], readme.read_text(encoding="utf-8")),
+            encoding="utf-8",
+        )
 
 
-def surroundings(board: Leaderboard) -> str:
+def describe_machine(board: Leaderboard) -> str:
     runs = [run for row in board.rows for run in row.runs]
     presets: dict[str, set[str]] = {}
     for run in runs:
@@ -71,12 +76,13 @@ def surroundings(board: Leaderboard) -> str:
     return f"Machine: {devices}. Versions: {versions}. Commit: {commits}."
 
 
-def short_table(board: Leaderboard) -> str:
-    """The README's: what is measured against what, and how to make it again."""
-    wanted = ["experiment", "published", "reference", "test_acc", "n", "params", "fit s"]
-    rows = [dict(zip(headings(board), cells(board, rank, row), strict=True)) for rank, row in enumerate(board.rows, 1)]
-    lines = ["| " + " | ".join(wanted) + " |", "|" + " --- |" * len(wanted)]
-    lines += ["| " + " | ".join(row[name] for name in wanted) + " |" for row in rows]
+def format_short_table(board: Leaderboard) -> str:
+    """Return the table for the READMEs: it has only the most important columns."""
+    rows = [format_row(board, rank, row) for rank, row in enumerate(board.rows, 1)]
+    wanted = ("experiment", "published", "reference", "test_acc", "n", "params", "fit s")
+    columns = [name for name in wanted if name in rows[0]]
+    lines = ["| " + " | ".join(columns) + " |", "|" + " --- |" * len(columns)]
+    lines += ["| " + " | ".join(row[name] for name in columns) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 

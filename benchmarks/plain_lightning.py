@@ -1,5 +1,8 @@
-"""Lightning as the well-known templates use it: a `DataLoader` over torchvision's data set, one batch a call, automatic
-optimisation, `self.log` and a torchmetrics accuracy at every step, TensorBoard, a checkpoint and a progress bar."""
+"""Lightning as in the well-known templates.
+
+It has a `DataLoader` with the torchvision data set, one batch per call, automatic optimization, `self.log` and a
+torchmetrics accuracy at every step, TensorBoard, a checkpoint and a progress bar.
+"""
 
 import tempfile
 import time
@@ -17,8 +20,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
+from mnist_lit.build import build_model
 from mnist_lit.config import TrainConfig
-from mnist_lit.training.build import build_model
 
 
 class PlainClassifier(LightningModule):
@@ -60,7 +63,7 @@ class PlainClassifier(LightningModule):
 
 
 def train_one_epoch(root: str, batch_size: int, config: TrainConfig, accelerator: str) -> float:
-    """Seconds from the start of training to its end, one epoch of 55,000 and one validation of 5,000."""
+    """Return the seconds from the start to the end of training: one epoch of 55,000 images, one validation of 5,000."""
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     train, val = random_split(MNIST(root, train=True, transform=transform), [55_000, 5_000])
     model = PlainClassifier(build_model(config, steps_per_epoch=1).network)

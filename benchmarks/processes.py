@@ -1,6 +1,7 @@
-"""What a whole process costs, in seconds and in memory: each is started afresh."""
+"""Measures the time and the memory of whole processes. Each measurement starts a new process."""
 
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -9,11 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from benchmarks.product import PROJECT, environment
-from benchmarks.rounds import Row, medians, ratio, spread, take_turns
-from benchmarks.versus import mnist_root
+import yaml
 
-# A child starts with its parent's peak memory on its account, so its parent has to be small.
+from benchmarks.measurement import Row, compare, compute_ratio, format_medians, take_turns
+from benchmarks.runner import build_environment, find_mnist_root
+from mnist_lit.run_folder import CHECKPOINTS, CONFIG, RESULT
+from mnist_lit.training.run import train
+from tests.configs import PROJECT, compose_config
+
+# The peak memory of a child process includes that of its parent at the start, so the parent must be small.
 LAUNCHER = """
 import resource, subprocess, sys, time
 started = time.perf_counter()
@@ -21,109 +26,141 @@ code = subprocess.run(sys.argv[1:], stdout=sys.stderr).returncode
 print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
 sys.exit(code)
 """
+IMPORT_LIGHTNING = ["-c", "import lightning"]
+REPORT = ["-c", "from mnist_lit.cli import main; main()", "report"]
+REPORTED_RUNS, SEEDS = 1000, 5
+REPORTED_RUN = ["data=digits", "model=mlp_128_64", "trainer=cpu", "trainer.max_epochs=5", "logger.tensorboard=false"]
 
 
 @dataclass(frozen=True)
-class Finished:
+class Process:
     seconds: float
     peak_mib: float
 
 
-def finish(arguments: list[str], folder: str, code: int = 0) -> Finished:
-    """Run Python with these arguments, its output to a file; `folder` is its working directory, `code` the exit code
-    that it should end with."""
-    with (Path(folder) / "output").open("w+") as output:
+def run_python(arguments: list[str], folder: str, code: int = 0) -> Process:
+    """Run Python with these arguments and write its output to a file.
+
+    `folder` is the working directory. `code` is the expected exit code.
+    """
+    command = [sys.executable, "-c", LAUNCHER, sys.executable, *arguments]
+    with (Path(folder) / "output").open("w+", encoding="utf-8") as output:
         done = subprocess.run(
-            [sys.executable, "-c", LAUNCHER, sys.executable, *arguments],
+            command,
             cwd=folder,
-            env=environment(),
+            env=build_environment(),
             stdout=subprocess.PIPE,
             stderr=output,
-            text=True,
+            encoding="utf-8",
             check=False,
         )
         if done.returncode != code:
             raise RuntimeError(f"{arguments} ended with {done.returncode}:\n{output.seek(0) or output.read()}")
     seconds, peak = done.stdout.split()
-    return Finished(float(seconds), float(peak) / (1024**2 if sys.platform == "darwin" else 1024))
+    return Process(float(seconds), float(peak) / (1024**2 if sys.platform == "darwin" else 1024))
 
 
-def train_py(*overrides: str) -> tuple[Finished, float]:
-    """A run's process, and its fit's seconds."""
+def run_train_py(*overrides: str) -> tuple[Process, float]:
+    """Run train.py in a new process. Return the process and the fit seconds."""
+    command = [str(PROJECT / "train.py"), "trainer=cpu", *overrides, f"data.root={find_mnist_root()}"]
     with tempfile.TemporaryDirectory() as folder:
-        root = str(Path(mnist_root()).resolve())
-        finished = finish(
-            [str(PROJECT / "train.py"), "trainer=cpu", *overrides, f"data.root={root}", "hydra.run.dir=run"], folder
-        )
-        return finished, json.loads((Path(folder) / "run" / "result.json").read_text())["fit_seconds"]
+        process = run_python([*command, "hydra.run.dir=run"], folder)
+        return process, json.loads((Path(folder) / "run" / RESULT).read_text(encoding="utf-8"))["fit_seconds"]
 
 
-def startup(rounds: int, quick: bool) -> list[Row]:
-    def ours() -> float:
-        finished, fit_seconds = train_py("model=mlp_4x64", "trainer.max_epochs=1", "data.batch_size=512")
-        return finished.seconds - fit_seconds
+def measure_startup(rounds: int, quick: bool) -> list[Row]:
+    """`train.py` without fit, with `--cfg=job` and with a wrong option: time relative to `import lightning`."""
 
-    def import_lightning() -> float:
-        with tempfile.TemporaryDirectory() as folder:
-            return finish(["-c", "import lightning"], folder).seconds
+    def run_without_fit() -> float:
+        process, fit_seconds = run_train_py("model=mlp_4x64", "trainer.max_epochs=1", "data.batch_size=512")
+        return process.seconds - fit_seconds
 
-    def answer(argument: str, code: int) -> Callable[[], float]:
-        def timed() -> float:
+    def start(arguments: list[str], code: int = 0) -> Callable[[], float]:
+        def measure() -> float:
             with tempfile.TemporaryDirectory() as folder:
-                return finish([str(PROJECT / "train.py"), argument], folder, code).seconds
+                return run_python(arguments, folder, code).seconds
 
-        return timed
+        return measure
 
-    answers = {argument: answer(argument, code) for argument, code in {"--cfg=job": 0, "optimizer.lr=-1": 1}.items()}
-    seconds = take_turns({"import lightning": import_lightning, "train.py less fit": ours} | answers, rounds)
+    answers = {"--cfg=job": 0, "optimizer.lr=-1": 1}  # argument → exit code
+    starts = {argument: start([str(PROJECT / "train.py"), argument], code) for argument, code in answers.items()}
+    seconds = take_turns(
+        {"import lightning": start(IMPORT_LIGHTNING), "train.py without fit": run_without_fit} | starts, rounds
+    )
+    importing = seconds["import lightning"]
     return [
         *(
-            Row(
-                f"`python train.py {argument}` against `import lightning`",
-                ratio(seconds[argument], seconds["import lightning"]),
+            compare(
+                f"time of `python train.py {argument}` relative to `import lightning`",
+                seconds[argument],
+                importing,
                 1 / 3,
-                at_most=True,
-                detail=spread(seconds[argument], seconds["import lightning"]),
-                reason="",
             )
             for argument in answers
         ),
-        Row(
-            "whole process, `train.py` less fit, against `import lightning`",
-            ratio(seconds["train.py less fit"], seconds["import lightning"]),
+        compare(
+            "time of the whole process `train.py` without fit, relative to `import lightning`",
+            seconds["train.py without fit"],
+            importing,
             1.3,
-            at_most=True,
-            detail=f"{spread(seconds['train.py less fit'], seconds['import lightning'])}; {medians(seconds)}",
-            reason="besides Lightning: Hydra, TensorBoard, checksums of the files, the dashboards, the test",
+            seconds=seconds,
+            reason="in addition to Lightning: Hydra, TensorBoard, checksums of the files, the dashboards, the test",
         ),
     ]
 
 
-def memory(rounds: int, quick: bool) -> list[Row]:
-    def peak(*overrides: str) -> list[float]:
-        return [train_py(*overrides, "trainer.max_epochs=1")[0].peak_mib for _ in range(rounds)]
+def measure_memory(rounds: int, quick: bool) -> list[Row]:
+    """A whole run: peak memory relative to the articles."""
 
-    def peak_of(*arguments: str) -> list[float]:
+    def measure_train_py(*overrides: str) -> list[float]:
+        return [run_train_py(*overrides, "trainer.max_epochs=1")[0].peak_mib for _ in range(rounds)]
+
+    def measure_python(*arguments: str) -> list[float]:
         with tempfile.TemporaryDirectory() as folder:
-            return [finish([*arguments], folder).peak_mib for _ in range(rounds)]
+            return [run_python([*arguments], folder).peak_mib for _ in range(rounds)]
 
     rows = []
     for article, experiment in (("A3", "mlp_128_64"), ("A1", "cnn"))[: 1 if quick else None]:
-        theirs = peak_of("-m", "benchmarks.articles", article, str(Path(mnist_root()).resolve()))
+        theirs = measure_python("-m", "benchmarks.articles", article, find_mnist_root())
+        ours = f"experiment={experiment}"
         measured = {
-            f"peak memory against article {article}'s script": peak(f"experiment={experiment}"),
-            "the same without dashboards, `callbacks=none`": peak(f"experiment={experiment}", "callbacks=none"),
-            "`import lightning`, and nothing else": peak_of("-c", "import lightning"),
+            f"peak memory relative to the script of article {article}": measure_train_py(ours),
+            "peak memory without dashboards (`callbacks=none`), relative to the same script": measure_train_py(
+                ours, "callbacks=none"
+            ),
+            "peak memory of `import lightning` only, relative to the same script": measure_python(*IMPORT_LIGHTNING),
         }
         rows += [
             Row(
                 what,
-                ratio(ours, theirs),
+                compute_ratio(peaks, theirs),
                 1.2 if number == 0 else None,
-                at_most=True,
-                detail=f"{median(ours):.0f} MiB, {median(theirs):.0f} MiB",
-                reason="most is what is imported, then the dashboards: see the next two rows",
+                detail=f"{median(peaks):.0f} MiB, {median(theirs):.0f} MiB",
+                reason="the imports need most of the memory, then the dashboards: see the next two rows",
             )
-            for number, (what, ours) in enumerate(measured.items())
+            for number, (what, peaks) in enumerate(measured.items())
         ]
     return rows
+
+
+def measure_report(rounds: int, quick: bool) -> list[Row]:
+    """`mnist-lit report` on copies of one run with curves and predictions: time with start-up."""
+    with tempfile.TemporaryDirectory() as folder:
+        first, outputs = Path(folder) / "first", Path(folder) / "outputs"
+        first.mkdir()
+        train(compose_config(*REPORTED_RUN), first, {})
+        for number in range(REPORTED_RUNS):
+            copy = outputs / str(number)
+            shutil.copytree(first, copy, ignore=shutil.ignore_patterns(CHECKPOINTS, "events.*"))
+            config = yaml.safe_load((copy / CONFIG).read_text(encoding="utf-8"))
+            config["seed"] = number % SEEDS
+            config["optimizer"]["lr"] *= 1 + number // SEEDS
+            (copy / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
+        command = [*REPORT, str(outputs)]
+        programs = {
+            "table": lambda: run_python(command, folder).seconds,
+            "page": lambda: run_python([*command, "--html", f"{folder}/page.html"], folder).seconds,
+        }
+        seconds = take_turns(programs, rounds)
+    what = f"`mnist-lit report` on {REPORTED_RUNS:,} runs, with the HTML page"
+    return [Row(what, median(seconds["page"]), 10, unit="s", detail=format_medians(seconds))]

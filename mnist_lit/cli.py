@@ -1,144 +1,224 @@
-"""`mnist-lit COMMAND`: everything that is done with finished runs, with the data, and with this installation."""
+"""Work with finished runs, with data, and with this installation."""
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Column, Table
 
-from mnist_lit import quick_exit
-from mnist_lit.digits import commands
+from mnist_lit import CONFIG_FOLDER, __version__, process
+from mnist_lit.console import plural
+from mnist_lit.digits import cli_commands
 from mnist_lit.errors import UserError
-from mnist_lit.importing import importing
-from mnist_lit.words import how_many, spare_the_terminal
+from mnist_lit.process import importing
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, help=__doc__)
-data_app = typer.Typer(no_args_is_help=True, help="MNIST's four files.")
+if TYPE_CHECKING:
+    from mnist_lit.data.files import FileSet
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=__doc__)
+data_app = typer.Typer(no_args_is_help=True, help="The files of a data set in MNIST's format.")
 app.add_typer(data_app, name="data")
-app.command()(commands.predict)
-app.command()(commands.export)
-app.command()(commands.demo)
 
-Root = Annotated[Path, typer.Option(envvar="MNIST_LIT_DATA", help="Folder that holds MNIST/raw.")]
-Mirrors = Annotated[str | None, typer.Option(envvar="MNIST_LIT_MIRRORS", help="URLs, comma-separated.")]
+
+def print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mnist-lit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None: ...
+
+
+DataSet = Annotated[str, typer.Argument(help="mnist, fashion_mnist, kmnist: a file in conf/data/.")]
+Root = Annotated[Path, typer.Option(envvar="MNIST_LIT_DATA", help="Folder that holds the data sets.")]
+Mirrors = Annotated[
+    str | None, typer.Option(help="URLs to download from, comma-separated. For MNIST also MNIST_LIT_MIRRORS.")
+]
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    options_metavar="[OPTION=VALUE]…",
+)
+def train() -> None:
+    """Train one network, or many with -m: mnist-lit train model=cnn. Its options: mnist-lit train --help."""
+    process.set_signal_handler(process.exit_on_signal)
+    from mnist_lit.hydra_app import run_app
+
+    del sys.argv[1]
+    run_app()
+
+
+app.command()(cli_commands.predict)
+app.command()(cli_commands.export)
+app.command()(cli_commands.demo)
 
 
 @app.command()
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="A run's folder, or a checkpoint in one.")],
-    pictures: Annotated[Path | None, typer.Option(help="A folder of your own, labelled by name or by folder.")] = None,
+    runs: Annotated[
+        list[Path],
+        typer.Argument(parser=cli_commands.to_run, metavar="RUN…", help=f"One or more of: {cli_commands.RUN}."),
+    ],
+    pictures: Annotated[
+        Path | None,
+        typer.Option(
+            help="A folder of your own pictures, labeled by the folder's name or the file name's first character."
+        ),
+    ] = None,
+    data_root: cli_commands.DataRoot = None,
 ) -> None:
-    """The official test set again, with the run's best checkpoint; or pictures of your own."""
+    """Test the best checkpoint of a run again, on its test set or on your own pictures; or several runs together."""
     if pictures is not None:
-        from mnist_lit.digits.labelled import evaluate_pictures, told
-        from mnist_lit.digits.networks import open_network
+        if len(runs) > 1:
+            raise UserError("--pictures: takes one run")
+        from mnist_lit.digits.picture_predictions import evaluate_pictures
+        from mnist_lit.digits.prediction_output import format_picture_evaluation
+        from mnist_lit.digits.trained_network import open_network
 
-        typer.echo(told(evaluate_pictures(open_network(run), pictures), pictures))
+        evaluation = evaluate_pictures(open_network(runs[0]), pictures)
+        typer.echo(format_picture_evaluation(evaluation, pictures))
+        if evaluation.skipped or any(prediction.error for prediction in evaluation.predictions):
+            raise typer.Exit(1)
         return
-    from mnist_lit.reports.confusion import matrix, per_class
-
     with importing():
-        from mnist_lit.training.evaluate import evaluate_run
+        from mnist_lit.evaluation import run_evaluation
 
-    outcome = evaluate_run(run)
-    unfinished = "" if outcome.status == "completed" else f", of a run that is {outcome.status}"
-    typer.echo(f"{outcome.checkpoint}{unfinished}")
-    typer.echo(f"{outcome.data}: {outcome.samples:,} test images")
-    typer.echo(f"test_acc   {outcome.test_acc:.2%}")
-    typer.echo(f"test_loss  {outcome.test_loss:.4f}")
-    typer.echo(f"\n{per_class(outcome.confusion)}\n\n{matrix(outcome.confusion)}\n")
-    before, after = outcome.ece
-    temperature = f"temperature {outcome.temperature:.2f}, fitted on validation"
-    typer.echo(f"calibration error  {before:.4f}; {after:.4f} at {temperature}")
-    typer.echo(
-        f"latency            {outcome.milliseconds:.2f} ms for one image, {outcome.images_per_second:,.0f} a second"
-    )
+    if len(runs) > 1:
+        typer.echo(run_evaluation.format_ensemble(run_evaluation.evaluate_ensemble(runs, data_root)))
+    else:
+        typer.echo(run_evaluation.format_evaluation(run_evaluation.evaluate_run(runs[0], data_root)))
 
 
 @app.command()
 def report(
-    folder: Annotated[Path, typer.Argument(help="Every run below it is read.")] = Path("outputs"),
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table as Markdown.")] = False,
-    csv: Annotated[bool, typer.Option("--csv", help="Print it as CSV, numbers unrounded.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write one page with plots, readable without a network.")] = None,
+    folder: Annotated[Path, typer.Argument(help="The folder to search for runs.")] = Path("outputs"),
+    top: Annotated[int, typer.Option(min=1, help="Rows of each table. CSV has all rows.")] = 20,
+    sort: Annotated[
+        str | None, typer.Option(help="Order the rows by a result or an option: test_acc, params, lr.")
+    ] = None,
+    conditions: Annotated[
+        list[str] | None,
+        typer.Option("--filter", help="Only these runs: model=cnn, lr<0.1, val_acc>=0.98, tags=lecture. Repeatable."),
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(help="Only runs that started since: 3d, 12h, 2026-11-20, 2026-11-20T14:30.")
+    ] = None,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the tables as Markdown.")] = False,
+    csv: Annotated[bool, typer.Option("--csv", help="Print the rows as CSV. Numbers are not rounded.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write one HTML file with plots. It works offline.")] = None,
 ) -> None:
-    """One leaderboard of many runs: mean ± standard deviation over the seeds."""
-    from mnist_lit.reports import render
-    from mnist_lit.reports.leaderboard import leaderboard
-    from mnist_lit.reports.runs import find_runs
+    """Rank all runs below a folder: a table for each sweep, for presets and for single runs, mean ± standard deviation
+    over the seeds."""
+    from mnist_lit.reports import tables
+    from mnist_lit.reports.leaderboard import build_leaderboards, sort_rows
+    from mnist_lit.reports.run_reader import filter_runs, find_runs, parse_since
 
-    board = leaderboard(*find_runs(folder))
-    if not (board.rows or board.unfinished or board.problems):
+    start = parse_since(since) if since else 0.0
+    found, problems = find_runs(folder)
+    if not (found or problems):
         raise UserError(f"there are no runs below {folder}")
+    runs = filter_runs([run for run in found if run.started >= start], conditions or ())
+    if found and not runs:
+        raise UserError(f"none of the {plural(len(found), 'run')} below {folder} meets --filter and --since")
+    boards = build_leaderboards(runs)
+    if sort:
+        boards = sort_rows(boards, sort)
     if html:
-        from mnist_lit.reports.page import page
-        from mnist_lit.reports.search import find_searches
+        from mnist_lit.atomic_io import write_text
+        from mnist_lit.reports.html_page import render_page
 
-        content = page(board, find_searches(folder))
+        content = render_page(boards, problems, html, top)
         try:
-            html.write_text(content)
+            write_text(html, content)
         except OSError as error:
             raise UserError(f"--html {html}: cannot be written: {error.strerror or error}") from error
-        typer.echo(f"{html}: {how_many(len(board.rows), 'configuration')}", err=True)
+        typer.echo(f"{html}: {plural(sum(len(board.rows) for board in boards), 'configuration')}", err=True)
     if markdown:
-        typer.echo(render.markdown(board))
+        typer.echo(tables.format_markdown(boards, problems, top), nl=False)
     elif csv:
-        typer.echo(render.as_csv(board), nl=False)
+        typer.echo(tables.format_csv(boards), nl=False)
     else:
-        console = Console()
-        console.print(render.terminal(board, console) if board.rows else "no completed runs")
-        for title, text in render.footnotes(board):
-            typer.echo(f"\n{title}\n{text}")
+        tables.print_boards(boards, problems, top)
 
 
 @app.command()
 def compare(
-    first: Annotated[Path, typer.Argument(help="A run's folder.")],
-    second: Annotated[Path, typer.Argument(help="Another's.")],
+    runs: Annotated[
+        list[Path],
+        typer.Argument(parser=cli_commands.to_run, metavar="RUN RUN…", help=f"Two or more of: {cli_commands.RUN}."),
+    ],
 ) -> None:
-    """What differs between two runs, and whether it is more than chance."""
-    from mnist_lit.reports import render
-    from mnist_lit.reports.compare import compare as compare_runs
-    from mnist_lit.reports.runs import UnreadableRun, find_runs, read_run
+    """Show what differs between runs, and whether one is significantly better."""
+    from mnist_lit.reports.comparison import compare_runs
+    from mnist_lit.reports.run_reader import UnreadableRun, find_runs, read_run
+    from mnist_lit.reports.tables import build_comparison
 
+    if len(runs) < 2:
+        raise UserError("name at least two runs: mnist-lit compare RUN RUN")
     try:
-        one, two = read_run(first), read_run(second)
+        compared = [read_run(run) for run in runs]
     except UnreadableRun as error:
         raise UserError(str(error)) from error
-    others = [run for parent in {first.parent, second.parent} for run in find_runs(parent)[0]]
-    Console().print(render.comparison(one, two, compare_runs(one, two, others)))
+    others = [run for parent in {run.parent for run in runs} for run in find_runs(parent)[0]]
+    Console().print(build_comparison(compare_runs(compared, others)))
 
 
 @data_app.command()
-def fetch(root: Root = Path("data"), mirrors: Mirrors = None) -> None:
+def fetch(name: DataSet = "mnist", root: Root = Path("data"), mirrors: Mirrors = None) -> None:
     """Download what is missing or damaged, and verify all of it."""
-    from mnist_lit.data import files
+    from mnist_lit.data.files import ensure_files
 
-    files.ensure_mnist(root, mirrors.split(",") if mirrors else None)
-    typer.echo(f"{files.raw_folder(root)}: all four files are there and right")
+    files = read_file_set(name, root, mirrors)
+    ensure_files(files)
+    typer.echo(f"{files.path}: all four files are correct")
 
 
 @data_app.command()
-def verify(root: Root = Path("data")) -> None:
+def verify(name: DataSet = "mnist", root: Root = Path("data")) -> None:
     """Check the four files; exit code 1 if one cannot be trained on."""
-    from mnist_lit.data import files
+    from mnist_lit.data.files import find_faults
 
-    faults = files.faults(root)
-    for file in files.FILES:
-        typer.echo(f"{files.raw_folder(root) / file.name}: {faults.get(file.name, 'right')}")
+    files = read_file_set(name, root)
+    faults = find_faults(files)
+    for file in files.files.values():
+        typer.echo(f"{files.path / file.name}: {faults.get(file.name, 'correct')}")
     if faults:
-        raise UserError("mend them with: mnist-lit data fetch")
+        raise UserError(f"repair them with: mnist-lit data fetch {name}")
+
+
+def read_file_set(name: str, root: Path, mirrors: str | None = None) -> "FileSet":
+    """The files that conf/data/NAME.yaml describes."""
+    import yaml
+
+    from mnist_lit.data.files import FileSet
+
+    path = CONFIG_FOLDER / "data" / f"{name}.yaml"
+    options = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
+    if "files" not in options:
+        raise UserError(f"{name}: is no data set of files in conf/data/")
+    if name == "mnist":
+        options["mirrors"] = None
+        mirrors = mirrors or os.environ.get("MNIST_LIT_MIRRORS")
+    given = mirrors.split(",") if mirrors else options["mirrors"]
+    return FileSet.from_options(options | {"root": root, "mirrors": given})
 
 
 @app.command()
 def doctor(root: Root = Path("data")) -> None:
-    """Versions, devices, data: what is there, what is wrong, and what to do about it."""
-    from mnist_lit.training.doctor import examine
+    """Check versions, devices and data, and say how to repair what is wrong."""
+    from mnist_lit.doctor import check_installation
 
     table = Table("", "what", Column("found", overflow="fold"), "what to do", box=None, pad_edge=False)
-    findings = examine(root)
+    findings = check_installation(root)
     for finding in findings:
         table.add_row("ok" if finding.remedy is None else "!!", finding.what, finding.found, finding.remedy or "")
     Console().print(table)
@@ -147,12 +227,12 @@ def doctor(root: Root = Path("data")) -> None:
 
 
 def main() -> None:
-    spare_the_terminal()
+    process.set_up_program()
     try:
         app()
     except UserError as error:
         sys.exit(f"error: {error}")
     except SystemExit as end:
         if not end.code:
-            quick_exit.done()
+            process.exit_quickly()
         raise

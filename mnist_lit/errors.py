@@ -1,5 +1,69 @@
-"""The one exception that is meant to be read by the person at the keyboard."""
+"""The one error that is meant for the user, errors of the disk, and the check for optional packages."""
+
+import errno
+import importlib
+import importlib.util
+import os
+from traceback import extract_tb
+from types import ModuleType
+
+from mnist_lit import CHECKOUT
+
+# What a full, broken, read-only or lost disk answers.
+DISK_ERRORS = (
+    *(errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
+    *(errno.ESTALE, errno.ENOTCONN),  # a network folder whose server went away
+)
+FULL_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
 class UserError(Exception):
-    """Something the user can put right; the message names what was given and what is legal."""
+    """Something that the user can correct. The message names the option, its value and what is legal."""
+
+
+def describe_error(error: BaseException) -> str:
+    """What a class or a module from outside has raised, in one line. A `sys.exit` says that it is one."""
+    if isinstance(error, SystemExit):
+        return f"called sys.exit({error.code!r})"
+    if isinstance(error, NotImplementedError) and not str(error) and error.__traceback__:
+        return f"{extract_tb(error.__traceback__)[-1].name} is not implemented"
+    if reason := describe_disk_error(error):
+        return reason
+    text = str(error) or "no message"
+    return text if isinstance(error, ValueError | UserError) else f"{type(error).__name__}: {text}"
+
+
+def describe_disk_error(error: BaseException | None) -> str | None:
+    """`FILE cannot be written: REASON` if this is an error of the disk, or was caused by one; else None."""
+    while error:
+        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
+            return f"{os.fsdecode(error.filename or 'a file')} cannot be written: {error.strerror}"
+        error = error.__cause__
+    return None
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Import a package that only some commands need.
+
+    Raises:
+        UserError: if it is not installed; the message says what to install.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise UserError(_not_installed(error.name or module, extra)) from error
+
+
+def check_installed(extra: str, option: str) -> None:
+    """Raises UserError if the package that the extra is named after is missing. Does not import it."""
+    if importlib.util.find_spec(extra) is None:
+        raise UserError(f"{option}: {_not_installed(extra, extra)}")
+
+
+def _not_installed(package: str, extra: str) -> str:
+    return f"{package} is not installed; {install_command(extra)}"
+
+
+def install_command(extra: str) -> str:
+    """In a checkout, or beside an installed package."""
+    return f"pip install -e '.[{extra}]'" if CHECKOUT else f"pip install 'mnist-lit[{extra}]'"

@@ -1,4 +1,4 @@
-"""What a process is told before torch is imported."""
+"""Settings of a process before it imports torch."""
 
 import os
 import subprocess
@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-PAGES_TAKEN = """
+PAGE_FAULTS = """
 import resource
-from mnist_lit.importing import importing
+from mnist_lit.process import importing
 with importing():
     import torch
 
@@ -23,14 +23,18 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def pages_taken_again(**environment: str) -> int:
+def count_page_faults(**environment: str) -> int:
     done = subprocess.run(
-        [sys.executable, "-c", PAGES_TAKEN], env=os.environ | environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", PAGE_FAULTS],
+        env=os.environ | environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=True,
     )
     return int(done.stdout)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="malloc is set up on Linux")
-def test_a_step_gets_the_memory_that_the_step_before_it_freed() -> None:
-    assert pages_taken_again() < 100
-    assert pages_taken_again(MALLOC_MMAP_THRESHOLD_="131072") > 10_000  # who sets malloc up himself is left alone
+@pytest.mark.skipif(sys.platform != "linux", reason="malloc is configured only on Linux")
+def test_a_step_reuses_the_memory_of_the_step_before() -> None:
+    assert count_page_faults() < 100
+    assert count_page_faults(MALLOC_MMAP_THRESHOLD_="131072") > 10_000  # the user's own settings are kept

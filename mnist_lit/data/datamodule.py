@@ -1,33 +1,50 @@
-"""LightningDataModules: MNIST, and the digits that ship with scikit-learn."""
+"""LightningDataModules: data sets in MNIST's file format, and the digits that come with scikit-learn."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
 from math import ceil
 from typing import Any
 
 import torch
-from lightning.pytorch import LightningDataModule
+from lightning.pytorch import LightningDataModule, Trainer
+from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
+from mnist_lit import DIGITS
+from mnist_lit.config.checks import batch_problems
+from mnist_lit.config.schema import count_batches
 from mnist_lit.data.augment import Augment
-from mnist_lit.data.datasets import Part, Splits, load_digits, load_mnist
-from mnist_lit.data.files import ensure_mnist
-from mnist_lit.data.loader import EvalLoader, Normalize, Share, TrainLoader
+from mnist_lit.data.datasets import Split, Splits, add_label_noise, load_digits, load_idx, take_part
+from mnist_lit.data.files import FileSet, ensure_files
+from mnist_lit.data.loader import BatchLoader, EvalLoader, Normalize, RankShard, TrainLoader
+from mnist_lit.errors import UserError
+
+Limit = int | float  # a number of batches, or a part of them
 
 
 class DigitDataModule(LightningDataModule, ABC):
-    """What both data sets share: three parts that live on the trainer's device as bytes.
+    """Ten classes of 28 × 28 images, in three splits that live on the trainer's device as bytes. A subclass implements
+    `load`.
 
-    `augment` holds the arguments of `Augment`. `batch_size` is per device. `seed` decides the order of the samples and
-    how they are augmented, `split_seed` which of them are for validation.
-    """
+    `classes` are the names of the ten classes. `mean` and `std` normalize pixels in [0, 1]. `augment` holds the
+    arguments of `Augment`. `batch_size` is per device. `seed` decides the order and the augmentation of the samples,
+    `split_seed` which of them are for validation. `train_size` images are for training, in the proportions of the
+    classes; None means all that are not for validation. `label_noise` is the part of them that gets a wrong label.
 
-    name: str
+    A run sets two more attributes: `accumulate_grad_batches`, the number of batches of an optimizer step, and `limits`,
+    which maps `train`, `val` and `test` to the number of batches that it uses, or to the part of them (a float)."""
 
     def __init__(
         self,
         *,
+        name: str,
         val_size: int,
         mean: float,
         std: float,
+        train_size: int | None = None,
+        label_noise: float = 0.0,
+        classes: Sequence[str] = DIGITS,
         augment: dict[str, float] | None = None,
         batch_size: int = 64,
         devices: int = 1,
@@ -37,44 +54,90 @@ class DigitDataModule(LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         self.save_hyperparameters()
+        self.name = name
+        self.classes = tuple(classes)
+        self.devices = devices
         self.batch_size = batch_size * devices
         self.val_size = val_size
+        self.train_size = train_size
+        self.label_noise = label_noise
         self.split_seed = split_seed
         self.normalize = Normalize(mean, std)
         self.seed = seed
         self.augment = Augment(**augment) if augment else None
         self.steps_per_execution = steps_per_execution
+        self.accumulate_grad_batches = 1
+        self.limits: dict[str, Limit] = {}
+        self.loaded: Splits | None = None  # what `load` returned
         self._splits: Splits | None = None
 
     @abstractmethod
-    def load(self) -> Splits: ...
+    def load(self) -> Splits:
+        """Read the images. Called once; `val_size` and `split_seed` say how to split them."""
 
     @property
     def splits(self) -> Splits:
+        """The training set has `train_size` images, validation and test set are cut to their limits."""
         if self._splits is None:
-            self._splits = self.load()
+            splits = self.loaded or self.load()
+            if not isinstance(splits, Splits):
+                raise UserError(f"load() returned {type(splits).__name__}; should be Splits")
+            splits.check()
+            self.loaded = splits
+            splits = replace(splits, train=self._prepared(splits.train))
+            sizes = {"train": len(splits.train), "val": len(splits.val), "test": len(splits.test)}
+            if problems := [*batch_problems(sizes, self.batch_size, self.limits, self.accumulate_grad_batches)]:
+                raise UserError("\n".join(problems))
+            val, test = self._limited(splits.val, "val"), self._limited(splits.test, "test")
+            self._splits = replace(splits, val=val, test=test)
         return self._splits
 
     @property
+    def batches_per_epoch(self) -> int:
+        return count_batches(len(self.splits.train), self.batch_size, self.limits.get("train", 1.0))
+
+    @property
     def steps_per_epoch(self) -> int:
-        return ceil(len(self.splits.train) / self.batch_size)
+        """The optimizer steps of an epoch."""
+        return ceil(self.batches_per_epoch / self.accumulate_grad_batches)
+
+    @property
+    def samples_per_epoch(self) -> int:
+        return min(len(self.splits.train), self.batches_per_epoch * self.batch_size)
+
+    def check_sizes(self) -> None:
+        """Raises UserError if the batches do not fit the training set."""
+        size, devices = len(self.splits.train), self.devices
+        batch_size = self.batch_size // devices
+        if batch_size > size:
+            raise UserError(f"data.batch_size={batch_size}: should be at most {size}, the number of training images")
+        last = size % self.batch_size
+        if 0 < last < devices:
+            raise UserError(
+                f"data.batch_size={batch_size}: leaves {last} samples for the last batch of an epoch, too few for "
+                f"trainer.devices={devices}; choose another size"
+            )
 
     def state_dict(self) -> dict[str, int]:
-        """The position in an epoch is counted in blocks, so a resumed run needs blocks of the same length."""
+        """The position in an epoch counts blocks, so a resumed run needs blocks of the same length."""
         return {"steps_per_execution": self.steps_per_execution}
 
     def load_state_dict(self, state_dict: dict[str, int]) -> None:
         self.steps_per_execution = state_dict["steps_per_execution"]
 
     def train_dataloader(self) -> TrainLoader:
-        return TrainLoader(
+        """Blocks of `steps_per_execution` batches; plain batches where Lightning has to make the steps itself."""
+        loader = TrainLoader if gives_blocks(self.trainer) else BatchLoader
+        return loader(
             self._on_device(self.splits.train),
             self.normalize,
             batch_size=self.batch_size,
-            steps_per_execution=self.steps_per_execution,
+            steps_per_execution=self.steps_per_execution if loader is TrainLoader else 1,
             seed=self.seed,
             augment=self.augment,
-            share=Share(self.trainer.global_rank, self.trainer.world_size) if self.trainer else Share(),
+            shard=RankShard(self.trainer.global_rank, self.trainer.world_size) if self.trainer else RankShard(),
+            accumulate=self.accumulate_grad_batches if loader is TrainLoader else 1,
+            limit=self.batches_per_epoch,
         )
 
     def val_dataloader(self) -> EvalLoader:
@@ -83,43 +146,84 @@ class DigitDataModule(LightningDataModule, ABC):
     def test_dataloader(self) -> EvalLoader:
         return EvalLoader(self._on_device(self.splits.test), self.normalize)
 
-    def _on_device(self, part: Part) -> Part:
-        return part.to(self.trainer.strategy.root_device if self.trainer else torch.device("cpu"))
+    def predict_dataloader(self) -> EvalLoader:
+        return self.test_dataloader()
+
+    def _prepared(self, train: Split) -> Split:
+        if self.train_size is not None:
+            if self.train_size > len(train):
+                raise UserError(f"data.train_size={self.train_size}: should be at most {len(train)}")
+            train = take_part(train, self.train_size, self.split_seed)
+        return add_label_noise(train, self.label_noise, self.split_seed) if self.label_noise else train
+
+    def _limited(self, split: Split, name: str) -> Split:
+        size = self.batch_size * count_batches(len(split), self.batch_size, self.limits.get(name, 1.0))
+        return Split(split.images[:size], split.labels[:size])
+
+    def _on_device(self, split: Split) -> Split:
+        return split.to(self.trainer.strategy.root_device if self.trainer else torch.device("cpu"))
+
+
+def gives_blocks(trainer: Trainer | None) -> bool:
+    """Whether the trainer gets blocks: it has a data module of this project, and nothing that needs Lightning's own
+    steps. Such things are accumulated or clipped gradients, weights that are not float32, and strategies that change
+    the network, as FSDP does."""
+    if trainer is None or not isinstance(getattr(trainer, "datamodule", None), DigitDataModule):
+        return False
+    return (
+        isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
+        and trainer.accumulate_grad_batches == 1
+        and trainer.gradient_clip_val is None
+        and trainer.precision in ("32-true", "16-mixed", "bf16-mixed")
+        and not any(isinstance(it, GradientAccumulationScheduler) for it in trainer.callbacks)  # type: ignore[attr-defined]
+    )
 
 
 class MNISTDataModule(DigitDataModule):
-    """MNIST below `root`, downloaded from `mirrors` (None: torchvision's) where it is missing or damaged."""
+    """A data set in MNIST's file format, by default MNIST itself.
 
-    name = "mnist"
+    The files are below `root` in `folder`, as torchvision has them. What is missing or damaged is downloaded from
+    `mirrors`; None means torchvision's mirrors for MNIST and none for others. `files` names the four files:
+    train_images, train_labels, test_images, test_labels, each with `name` and, where they are known, `archive_md5` and
+    `md5`; None means MNIST's own."""
 
     def __init__(
         self,
         *,
         root: str = "data",
-        mirrors: list[str] | None = None,
+        folder: str = "MNIST/raw",
+        mirrors: Sequence[str] | None = None,
+        files: dict[str, dict[str, str | None]] | None = None,
+        name: str = "mnist",
         val_size: int = 5000,
         mean: float = 0.1307,
         std: float = 0.3081,
         **common: Any,
     ) -> None:
-        super().__init__(val_size=val_size, mean=mean, std=std, **common)
-        self.root = root
-        self.mirrors = mirrors
+        super().__init__(name=name, val_size=val_size, mean=mean, std=std, **common)
+        options = {"name": name, "root": root, "folder": folder, "mirrors": mirrors, "files": files}
+        self.file_set = FileSet.from_options(options)
 
     def prepare_data(self) -> None:
-        ensure_mnist(self.root, self.mirrors)
+        ensure_files(self.file_set)
 
     def load(self) -> Splits:
-        return load_mnist(self.root, self.val_size, self.split_seed)
+        return load_idx(self.file_set, self.val_size, self.split_seed)
 
 
 class SklearnDigitsDataModule(DigitDataModule):
     """scikit-learn's 1,797 digits at 28 × 28: no files, no network."""
 
-    name = "digits"
-
-    def __init__(self, *, val_size: int = 180, mean: float = 0.1561, std: float = 0.2777, **common: Any) -> None:
-        super().__init__(val_size=val_size, mean=mean, std=std, **common)
+    def __init__(
+        self,
+        *,
+        name: str = "digits",
+        val_size: int = 180,
+        mean: float = 0.1561,
+        std: float = 0.2777,
+        **common: Any,
+    ) -> None:
+        super().__init__(name=name, val_size=val_size, mean=mean, std=std, **common)
 
     def load(self) -> Splits:
         return load_digits(self.val_size, self.split_seed)

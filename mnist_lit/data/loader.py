@@ -2,16 +2,18 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from math import ceil
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mnist_lit.data.augment import Augment
-from mnist_lit.data.datasets import Part
+from mnist_lit.data.datasets import Split
 
-TOGETHER = 1024  # samples that are prepared at once: few enough to be in the cache still when they are trained on
+PREPARED_AT_ONCE = 1024  # samples; few enough to be still in the cache when the step uses them
 
 
 def epoch_order(size: int, seed: int, epoch: int) -> Tensor:
@@ -32,9 +34,9 @@ class Normalize:
 
 
 @dataclass(frozen=True)
-class Share:
-    """Which part of every batch is this process's: with several ranks each takes every `ranks`-th sample, and one
-    process with a batch `ranks` times as large would make the same steps, but for dropout and batch norm."""
+class RankShard:
+    """The part of every batch that belongs to this process. With several ranks, each takes every `ranks`-th sample. One
+    process with a batch `ranks` times as large makes the same steps, except for dropout and batch norm."""
 
     rank: int = 0
     ranks: int = 1
@@ -43,83 +45,108 @@ class Share:
         return index[self.rank :: self.ranks]
 
     def weight(self, index: Tensor) -> float:
-        """By which this rank's mean loss is to be multiplied, so that the mean over the ranks is the mean over the
-        samples, also where a batch cannot be divided evenly."""
+        """The factor for this rank's mean loss. With it the mean over the ranks is the mean over the samples, also if
+        the ranks cannot share the batch evenly."""
         return len(self.of(index)) * self.ranks / len(index)
 
 
-class Block:
-    """The mini-batches of one call of `training_step`, cut when they are asked for.
+MiniBatch = tuple[Tensor, Tensor, float]  # images [batch, 1, 28, 28], labels [batch], a factor for their mean loss
 
-    Neither a list nor a dataclass, because Lightning would walk through its tensors on every call.
+
+class Block:
+    """The mini-batches of one call of `training_step`, cut when they are needed. `accumulate` of them make one
+    optimizer step; at the end of an epoch there may be fewer.
+
+    It is neither a list nor a dataclass: Lightning would walk through the tensors of those at every call.
     """
 
     def __init__(
         self,
-        part: Part,
+        split: Split,
         indices: tuple[Tensor, ...],
-        share: Share,
+        shard: RankShard,
         normalize: Normalize,
-        augment: Callable[[Tensor, Tensor], Tensor],
+        augment: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
+        accumulate: int = 1,
     ) -> None:
-        self.part = part
+        self.split = split
         self.indices = indices
-        self.share = share
+        self.shard = shard
         self.normalize = normalize
         self.augment = augment
+        self.accumulate = accumulate
 
     def __len__(self) -> int:
+        """The number of mini-batches."""
         return len(self.indices)
 
     @property
+    def steps(self) -> int:
+        """The number of optimizer steps."""
+        return ceil(len(self) / self.accumulate)
+
+    @property
     def samples(self) -> int:
-        """Of all ranks together."""
+        """The samples of all ranks together."""
         return sum(len(index) for index in self.indices)
 
     @property
     def weights(self) -> list[float]:
-        """A factor for each mini-batch's loss: 1, unless ranks share a batch that cannot be divided evenly."""
-        return [self.share.weight(index) for index in self.indices]
+        """A factor for the loss of each mini-batch: 1, unless gradients are accumulated, or ranks cannot share a batch
+        evenly."""
+        return [self.shard.weight(index) / self.accumulate for index in self.indices]
+
+    def split_into_steps(self) -> Iterator[list[MiniBatch]]:
+        """The mini-batches of each optimizer step."""
+        batches = zip(self, self.weights, strict=True)
+        while group := [(*batch, weight) for batch, weight in islice(batches, self.accumulate)]:
+            yield group
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        """Pairs of images [batch, 1, 28, 28] float32, normalised, and labels [batch] int64."""
-        together = max(1, TOGETHER // len(self.indices[0]))
-        for start in range(0, len(self), together):
-            indices = [self.share.of(index) for index in self.indices[start : start + together]]
+        """Pairs of images [batch, 1, 28, 28] float32, normalized, and labels [batch] int64."""
+        group = max(1, PREPARED_AT_ONCE // len(self.indices[0]))
+        for start in range(0, len(self), group):
+            indices = [self.shard.of(index) for index in self.indices[start : start + group]]
             sizes = [len(index) for index in indices]
-            all_of_them = torch.cat(indices)
-            part = self.part[all_of_them]
-            with torch.autocast(part.images.device.type, enabled=False):  # bf16 would move pixels by a twentieth
-                images = self.normalize(self.augment(part.images, all_of_them))
-            yield from zip(images.split(sizes), part.labels.split(sizes), strict=True)
+            index = torch.cat(indices)
+            split = self.split[index]
+            with torch.autocast(split.images.device.type, enabled=False):  # in bf16 pixels would move
+                images, labels = self.augment(split.images, split.labels, index)
+                images = self.normalize(images)
+            yield from zip(images.split(sizes), labels.split(sizes), strict=True)
 
 
 class TrainLoader:
-    """One epoch as blocks of `steps_per_execution` mini-batches; every sample once, the last batch may be smaller.
+    """One epoch as blocks of `steps_per_execution` optimizer steps, of `accumulate` mini-batches each. Every sample
+    comes once; the last batch may be smaller. With `limit`, an epoch ends after this number of mini-batches.
 
-    Follows Lightning's conventions for loaders: `sampler.set_epoch` chooses the order, `state_dict` holds the
-    position within the epoch, so that a run stopped between two blocks goes on with the next one. `batch_size` counts
-    the samples of all ranks together, of which this process gets its share.
+    It follows Lightning's conventions for loaders: `sampler.set_epoch` chooses the order, and `state_dict` holds the
+    position within the epoch, so that a run stopped between two blocks continues with the next one. `batch_size` counts
+    the samples of all ranks together.
     """
 
     def __init__(
         self,
-        part: Part,
+        split: Split,
         normalize: Normalize,
         *,
         batch_size: int,
         steps_per_execution: int,
         seed: int,
         augment: Augment | None = None,
-        share: Share = Share(),
+        shard: RankShard = RankShard(),
+        accumulate: int = 1,
+        limit: int | None = None,
     ) -> None:
-        self.share = share
-        self.part = part
+        self.shard = shard
+        self.split = split
         self.normalize = normalize
         self.batch_size = batch_size
         self.steps_per_execution = steps_per_execution
         self.seed = seed
         self.augment = augment
+        self.accumulate = accumulate
+        self.limit = limit
         self.sampler = self
         self.epoch = 0
         self._blocks_done = 0
@@ -127,25 +154,30 @@ class TrainLoader:
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
-    def __len__(self) -> int:
-        return ceil(ceil(len(self.part) / self.batch_size) / self.steps_per_execution)
+    @property
+    def block_size(self) -> int:
+        return self.steps_per_execution * self.accumulate
 
-    def __iter__(self) -> Iterator[Block]:
-        order = epoch_order(len(self.part), self.seed, self.epoch).to(self.part.labels.device)
-        batches, augment = order.split(self.batch_size), self._augment_of_epoch()
+    def __len__(self) -> int:
+        batches = ceil(len(self.split) / self.batch_size)
+        return ceil(min(batches, self.limit or batches) / self.block_size)
+
+    def __iter__(self) -> Iterator[Any]:
+        order = epoch_order(len(self.split), self.seed, self.epoch).to(self.split.labels.device)
+        batches, augment = order.split(self.batch_size)[: self.limit], self._augment_of_epoch()
         for done in range(self._blocks_done, len(self)):
             self._blocks_done = (done + 1) % len(self)
-            start = done * self.steps_per_execution
-            indices = batches[start : start + self.steps_per_execution]
-            yield Block(self.part, indices, self.share, self.normalize, augment)
+            start = done * self.block_size
+            indices = batches[start : start + self.block_size]
+            yield Block(self.split, indices, self.shard, self.normalize, augment, self.accumulate)
 
-    def _augment_of_epoch(self) -> Callable[[Tensor, Tensor], Tensor]:
-        """(images of a batch, their indices) → the images as this epoch shows them."""
+    def _augment_of_epoch(self) -> Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """(images of a batch, their labels, their indices) → images and labels with the changes of this epoch."""
         if self.augment is None:
-            return lambda images, index: images
+            return lambda images, labels, index: (images, labels)
         augment = self.augment
-        drawn = augment.draw(len(self.part), self.seed, self.epoch).to(self.part.images.device)
-        return lambda images, index: augment(images.to(torch.float32), drawn[index])
+        numbers = augment.draw(len(self.split), self.seed, self.epoch).to(self.split.images.device)
+        return lambda images, labels, index: augment(images.to(torch.float32), labels, numbers[index])
 
     def state_dict(self) -> dict[str, int]:
         return {"blocks_done": self._blocks_done}
@@ -154,21 +186,29 @@ class TrainLoader:
         self._blocks_done = state["blocks_done"]
 
 
-class EvalLoader:
-    """Pairs of normalised images and labels in the data set's own order, in large batches."""
+class BatchLoader(TrainLoader):
+    """The same epoch as plain batches of (images, labels)."""
 
-    BATCH_SIZE = 250  # on a CPU; larger ones leave the cache: half the speed for the convnet, and more memory
+    def __iter__(self) -> Iterator[Any]:
+        for block in super().__iter__():
+            yield from block
+
+
+class EvalLoader:
+    """Pairs of normalized images and labels in the data set's own order, in large batches."""
+
+    BATCH_SIZE = 250  # on a CPU; larger batches leave the cache: half the speed for the convnet, and more memory
     ON_GPU = 2500  # fewer calls of Lightning's hooks
 
-    def __init__(self, part: Part, normalize: Normalize) -> None:
-        self.part = part
+    def __init__(self, split: Split, normalize: Normalize) -> None:
+        self.split = split
         self.normalize = normalize
-        self.batch_size = self.BATCH_SIZE if part.images.device.type == "cpu" else self.ON_GPU
+        self.batch_size = self.BATCH_SIZE if split.images.device.type == "cpu" else self.ON_GPU
 
     def __len__(self) -> int:
-        return ceil(len(self.part) / self.batch_size)
+        return ceil(len(self.split) / self.batch_size)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        images, labels = self.part.images.split(self.batch_size), self.part.labels.split(self.batch_size)
+        images, labels = self.split.images.split(self.batch_size), self.split.labels.split(self.batch_size)
         for image_batch, label_batch in zip(images, labels, strict=True):
             yield self.normalize(image_batch), label_batch

@@ -1,3 +1,3 @@
-"""A finished run at work: someone's picture → 28 × 28 as MNIST draws it → prediction; export; a page to draw on.
+"""Uses a finished run: prepares pictures as MNIST's 28 × 28, predicts, exports, and serves a page to draw on.
 
-Preparation and prediction with an exported model need numpy, Pillow and onnxruntime alone."""
+Preparation, and prediction with an exported .onnx file, work without torch."""

@@ -1,4 +1,5 @@
-"""A run's network as one file for other programs: made, checked against the checkpoint on the whole test set, timed."""
+"""Writes a run's network as one file for other programs. The file is checked against the checkpoint on the whole test
+set, and timed."""
 
 import io
 import json
@@ -6,35 +7,34 @@ import logging
 import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from mnist_lit.atomic_io import atomic_file
+from mnist_lit.build import build_data
 from mnist_lit.data.datamodule import DigitDataModule
-from mnist_lit.digits.checkpoint import CheckpointNetwork
-from mnist_lit.digits.networks import OnnxNetwork
-from mnist_lit.digits.prepare import PREPARATION
-from mnist_lit.durable import whole_file
+from mnist_lit.digits.preparation import PREPARATION
+from mnist_lit.digits.trained_network import CheckpointNetwork, OnnxNetwork
 from mnist_lit.errors import UserError
-from mnist_lit.training.build import build_data
-from mnist_lit.training.latency import median_seconds
-from mnist_lit.training.resume import run_config
+from mnist_lit.evaluation.run_evaluation import median_seconds, recorded_config
 
-CLOSE = 1e-5  # the largest difference in a probability that an export may make
+TOLERANCE = 1e-5  # largest allowed difference of a probability
 BATCH = 1000
 
-Answers = Callable[[np.ndarray], np.ndarray]
+Classify = Callable[[np.ndarray], np.ndarray]  # pictures [n, 28, 28] uint8 → probabilities [n, 10]
 
 
 @dataclass(frozen=True)
 class Export:
-    """`changed` counts the test images that get another answer, `difference` is the largest in any probability.
-    `milliseconds` are of one picture and `images_per_second` of many: (the checkpoint's in torch, the export's)."""
+    """`changed` is the number of test images with another prediction, `difference` the largest difference of a
+    probability. Pairs are (checkpoint in torch, exported file). `milliseconds` are for one picture,
+    `images_per_second` for large batches."""
 
     path: Path
     bytes: int
@@ -46,94 +46,107 @@ class Export:
     images_per_second: tuple[float, float]
 
 
-def export_run(run: Path, format: str, path: Path, int8: bool = False) -> Export:
-    """Write `path` if what would be in it answers as the checkpoint does.
+class PixelNetwork(nn.Module):
+    """The network with normalization before it and softmax after it: [n, 28, 28] uint8 → probabilities [n, 10]."""
 
-    With `int8` weights and activations are rounded to bytes (ONNX only), and how far its answers are off is for the
-    caller to judge.
+    def __init__(self, checkpoint: CheckpointNetwork) -> None:
+        super().__init__()
+        self.network = checkpoint.classifier.network  # registers the weights that `probabilities` uses
+        self.probabilities = checkpoint.probabilities
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return self.probabilities(pixels)
+
+
+def export_run(run: Path, format: str, path: Path, int8: bool = False, data_root: Path | None = None) -> Export:
+    """Write `path`, unless its predictions differ from the checkpoint's.
+
+    With `int8` (ONNX only) weights and activations are quantized. Then differences are reported and not an error.
 
     Raises:
-        UserError: if the run cannot be read, or the answers differ.
+        UserError: if the run cannot be read, or the predictions differ.
     """
     network = CheckpointNetwork(run)
-    data = build_data(run_config(network.checkpoint.parent.parent))
+    data = build_data(recorded_config(network.checkpoint, data_root))
     with TemporaryDirectory() as folder:
-        made = Path(folder) / path.name
-        answers = save_pt2(network, made) if format == "pt2" else save_onnx(network, made, data if int8 else None)
-        outcome = compared(network, answers, made, data)
-        if not int8 and (outcome.changed or outcome.difference >= CLOSE):
+        file = Path(folder) / path.name
+        classify = save_pt2(network, file) if format == "pt2" else save_onnx(network, file, data if int8 else None)
+        result = compare_with_checkpoint(network, classify, file, data)
+        if not int8 and (result.changed or result.difference >= TOLERANCE):
             raise UserError(
-                f"{path} is not written: {outcome.changed} of {outcome.images:,} test images would be read "
-                f"differently, probabilities by up to {outcome.difference:.1e}"
+                f"{path} is not written: {result.changed} of {result.images:,} test images get another prediction, "
+                f"probabilities differ by up to {result.difference:.1e}"
             )
-        with whole_file(path) as stream:
-            stream.write(made.read_bytes())
-    return Export(**vars(outcome) | {"path": path})
+        with atomic_file(path) as stream:
+            stream.write(file.read_bytes())
+    return replace(result, path=path)
 
 
-def save_pt2(network: CheckpointNetwork, path: Path) -> Answers:
+def save_pt2(network: CheckpointNetwork, path: Path) -> Classify:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on weights that lie elsewhere than on the CPU
-        torch.export.save(_traced(network), path, extra_files={"metadata.json": json.dumps(_metadata(network))})
+        warnings.simplefilter("ignore")  # torch warns of weights that are not on the CPU
+        torch.export.save(_trace(network), path, extra_files={"metadata.json": json.dumps(_metadata(network))})
     program = torch.export.load(path).module()
 
-    def answers(pixels: np.ndarray) -> np.ndarray:
+    def classify(pixels: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
             return program(torch.from_numpy(pixels)).numpy()
 
-    return answers
+    return classify
 
 
-def save_onnx(network: CheckpointNetwork, path: Path, quantized_with: DigitDataModule | None) -> Answers:
-    """`quantized_with`: round to int8, with ranges as they occur on these data's training images."""
+def save_onnx(network: CheckpointNetwork, path: Path, int8_data: DigitDataModule | None) -> Classify:
+    """With `int8_data` the file is quantized to int8. The value ranges are measured on its training images."""
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # on versions of its own dependencies
+        warnings.simplefilter("ignore")  # torch.onnx warns of the versions of its own dependencies
         program = torch.onnx.export(
-            _traced(network), input_names=["pixels"], output_names=["probabilities"], dynamo=True
+            _trace(network), input_names=["pixels"], output_names=["probabilities"], dynamo=True
         )
     assert program is not None
     program.model.metadata_props.update({key: json.dumps(value) for key, value in _metadata(network).items()})
     program.save(path, external_data=False)
-    if quantized_with:
-        _quantize(path, quantized_with.splits.train.images[:2000, 0].numpy())
+    if int8_data:
+        _quantize(path, int8_data.splits.train.images[:2000, 0].numpy())
     return OnnxNetwork(path)
 
 
-def compared(network: CheckpointNetwork, answers: Answers, made: Path, data: DigitDataModule) -> Export:
+def compare_with_checkpoint(
+    network: CheckpointNetwork, classify: Classify, file: Path, data: DigitDataModule
+) -> Export:
     pixels, labels = data.splits.test.images[:, 0].numpy(), data.splits.test.labels.numpy()
     batches = [pixels[start : start + BATCH] for start in range(0, len(pixels), BATCH)]
-    before, after = (np.concatenate([answer(batch) for batch in batches]) for answer in (network, answers))
+    before, after = (np.concatenate([call(batch) for batch in batches]) for call in (network, classify))
+    one, many = pixels[:1], batches[0]
     return Export(
-        path=made,
-        bytes=made.stat().st_size,
+        path=file,
+        bytes=file.stat().st_size,
         images=len(pixels),
         changed=int((before.argmax(1) != after.argmax(1)).sum()),
         difference=float(np.abs(before - after).max()),
         accuracy=(float((before.argmax(1) == labels).mean()), float((after.argmax(1) == labels).mean())),
-        milliseconds=(1000 * _seconds(network, pixels[:1], 200), 1000 * _seconds(answers, pixels[:1], 200)),
-        images_per_second=(
-            len(batches[0]) / _seconds(network, batches[0], 5),
-            len(batches[0]) / _seconds(answers, batches[0], 5),
-        ),
+        milliseconds=(1000 * _seconds(network, one, 200), 1000 * _seconds(classify, one, 200)),
+        images_per_second=(len(many) / _seconds(network, many, 5), len(many) / _seconds(classify, many, 5)),
     )
 
 
-def _seconds(answers: Answers, pixels: np.ndarray, times: int) -> float:
-    return median_seconds(lambda: answers(pixels), times)
+def _seconds(classify: Classify, pixels: np.ndarray, times: int) -> float:
+    return median_seconds(lambda: classify(pixels), times)
 
 
-def _traced(network: CheckpointNetwork) -> torch.export.ExportedProgram:
-    example: Tensor = torch.zeros(2, 28, 28, dtype=torch.uint8)
-    return torch.export.export(network.reader, (example,), dynamic_shapes=({0: torch.export.Dim("n")},))
+def _trace(network: CheckpointNetwork) -> torch.export.ExportedProgram:
+    example = torch.zeros(2, 28, 28, dtype=torch.uint8)
+    dynamic_shapes = ({0: torch.export.Dim("n")},)
+    return torch.export.export(PixelNetwork(network).eval(), (example,), dynamic_shapes=dynamic_shapes)
 
 
 def _metadata(network: CheckpointNetwork) -> dict[str, Any]:
     return {
         "about": network.about,
-        "labels": [str(digit) for digit in range(10)],
+        "dataset": network.dataset,
+        "labels": network.classes,
         "preparation": PREPARATION,
-        "input": "pixels, uint8 [n, 28, 28], 0 is background; normalised inside",
+        "input": "pixels, uint8 [n, 28, 28], 0 is background; normalized inside",
         "output": "probabilities, float32 [n, 10]",
     }
 
@@ -150,6 +163,6 @@ def _quantize(path: Path, pixels: np.ndarray) -> None:
 
     root = logging.getLogger()
     level = root.level
-    root.setLevel(logging.ERROR)  # it advises a step that changes nothing here
+    root.setLevel(logging.ERROR)  # onnxruntime advises a step that changes nothing here
     quantize_static(path, path, Calibration(), quant_format=QuantFormat.QDQ, per_channel=True)
     root.setLevel(level)

@@ -1,4 +1,6 @@
-"""The page's server: one page, one question. Takes no picture over 5 MB, and waits for no one."""
+"""The server of the demo: a page to draw on, and an API that reads pictures.
+
+It refuses pictures over 5 MB and closes connections of clients that do not finish their request."""
 
 import asyncio
 import socket
@@ -18,16 +20,16 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from mnist_lit.digits.checkpoint import CheckpointNetwork
-from mnist_lit.digits.picture import BadPicture
-from mnist_lit.digits.prepare import prepare_many
-from mnist_lit.digits.saliency import saliency
+from mnist_lit.digits.picture_file import BadPicture
+from mnist_lit.digits.picture_predictions import LEAST_PROBABILITY
+from mnist_lit.digits.preparation import prepare_many
+from mnist_lit.digits.trained_network import CheckpointNetwork
 
 LARGEST_BODY = 5_000_000  # bytes
-PATIENCE = 10.0  # seconds for a request's header, and again for its body
-AT_ONCE = 2  # pictures in the works; the others wait, so that their memory is not needed all at once
-MOST_DIGITS = 20  # of a picture, that are answered
-KINDS = ("image/png", "image/jpeg", "image/webp", "application/octet-stream")
+REQUEST_TIMEOUT = 10.0  # seconds for a request's header, and again for its body
+PARALLEL = 2  # pictures that are read at the same time; more would need more memory
+MOST_DIGITS = 20  # digits of one picture that are returned
+CONTENT_TYPES = ("image/png", "image/jpeg", "image/webp", "application/octet-stream")
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; connect-src 'self'; img-src 'self' blob: data:; base-uri 'none'; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'; form-action 'none'; frame-ancestors 'none'",
@@ -38,9 +40,11 @@ HEADERS = {
 
 
 class ReadDigit(BaseModel):
-    """`pixels` and `saliency` are 28 rows of 28: 0 to 255, and -100 (spoke against the answer) to 100 (for it)."""
+    """`is_digit` is false if it is probably no digit. `pixels` are 0 to 255, `saliency` is -100 (against the
+    prediction) to 100 (for it): 28 × 28 values row by row."""
 
     prediction: int
+    is_digit: bool
     probabilities: list[float]
     pixels: list[int]
     saliency: list[int]
@@ -51,50 +55,54 @@ class Answer(BaseModel):
     milliseconds: float
 
 
-class Refusal(BaseModel):
+class ErrorMessage(BaseModel):
     error: str
 
 
 def build_app(network: CheckpointNetwork, hosts: list[str]) -> FastAPI:
-    """`hosts` are the names that requests may call this server by; a page elsewhere cannot then pose as this one."""
+    """`hosts` are the allowed host names in requests. So a website cannot reach this server under its own name (DNS
+    rebinding)."""
     app = FastAPI(title="mnist-lit demo", docs_url=None, redoc_url=None)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts)
     page = files("mnist_lit.digits").joinpath("page.html").read_text("utf-8")
-    limiter = CapacityLimiter(AT_ONCE)
+    limiter = CapacityLimiter(PARALLEL)
 
     @app.get("/", response_class=HTMLResponse)
-    async def drawing_page() -> HTMLResponse:
+    async def get_page() -> HTMLResponse:
         return HTMLResponse(page, headers=HEADERS)
 
     @app.get("/api/network")
-    async def about() -> dict[str, str]:
+    async def get_network() -> dict[str, str]:
         return {"about": network.about}
 
-    refusals: dict[int | str, dict[str, Any]] = {code: {"model": Refusal} for code in (408, 413, 422)}
-    body = {"required": True, "content": {kind: {"schema": {"type": "string", "format": "binary"}} for kind in KINDS}}
+    errors: dict[int | str, dict[str, Any]] = {code: {"model": ErrorMessage} for code in (408, 413, 422)}
+    body = {
+        "required": True,
+        "content": {content_type: {"schema": {"type": "string", "format": "binary"}} for content_type in CONTENT_TYPES},
+    }
 
-    @app.post("/api/read", response_model=Answer, responses=refusals, openapi_extra={"requestBody": body})
-    async def read(request: Request) -> Any:
+    @app.post("/api/read", response_model=Answer, responses=errors, openapi_extra={"requestBody": body})
+    async def read_picture(request: Request) -> Any:
         """The digits in a picture, line by line."""
         try:
-            async with asyncio.timeout(PATIENCE):
-                content = await _body(request)
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                content = await _receive_body(request)
         except TimeoutError:
-            return _refused(408, f"the picture did not arrive within {PATIENCE:.0f} seconds")
+            return _error(408, f"the picture did not arrive within {REQUEST_TIMEOUT:.0f} seconds")
         except ClientDisconnect:
-            return _refused(408, "the client went away")
+            return _error(408, "the client closed the connection")
         if content is None:
-            return _refused(413, f"the picture is larger than {LARGEST_BODY // 1_000_000} MB")
+            return _error(413, f"the picture is larger than {LARGEST_BODY // 1_000_000} MB")
         try:
-            return await to_thread.run_sync(partial(answer, network, content), limiter=limiter)
+            return await to_thread.run_sync(partial(read_digits, network, content), limiter=limiter)
         except BadPicture as error:
-            return _refused(422, f"the picture {error}")
+            return _error(422, f"the picture {error}")
 
     return app
 
 
-async def _body(request: Request) -> bytes | None:
-    """None if there is more of it than is taken; what is too much is not even received."""
+async def _receive_body(request: Request) -> bytes | None:
+    """None if the body is too large. The rest of it is not received then."""
     content = bytearray()
     async for chunk in request.stream():
         content += chunk
@@ -103,58 +111,59 @@ async def _body(request: Request) -> bytes | None:
     return bytes(content)
 
 
-def answer(network: CheckpointNetwork, content: bytes) -> Answer:
-    """Raises BadPicture if there is no digit to be read."""
+def read_digits(network: CheckpointNetwork, content: bytes) -> Answer:
+    """Raises BadPicture if there is no digit to read."""
     started = time.perf_counter()
     pixels = np.stack([digit.pixels for digit in prepare_many(content)[:MOST_DIGITS]])
     probabilities = network(pixels)
     predictions = probabilities.argmax(1)
-    spoke = np.rint(100 * saliency(network.reader, pixels, predictions)).astype(int)
+    saliency = np.rint(100 * network.saliency(pixels, predictions)).astype(int)
     digits = [
         ReadDigit(
             prediction=int(prediction),
-            probabilities=[round(float(share), 6) for share in shares],
+            is_digit=bool(values.max() >= LEAST_PROBABILITY),
+            probabilities=[round(float(value), 6) for value in values],
             pixels=picture.ravel().tolist(),
-            saliency=reasons.ravel().tolist(),
+            saliency=contributions.ravel().tolist(),
         )
-        for prediction, shares, picture, reasons in zip(predictions, probabilities, pixels, spoke, strict=True)
+        for prediction, values, picture, contributions in zip(predictions, probabilities, pixels, saliency, strict=True)
     ]
     return Answer(digits=digits, milliseconds=round(1000 * (time.perf_counter() - started), 2))
 
 
-def _refused(code: int, why: str) -> JSONResponse:
-    return JSONResponse({"error": why}, code)
+def _error(code: int, message: str) -> JSONResponse:
+    return JSONResponse({"error": message}, code)
 
 
-class ImpatientProtocol(H11Protocol):
-    """uvicorn's own, but for clients that connect and then do not ask, which it would wait for for ever."""
+class TimeoutProtocol(H11Protocol):
+    """uvicorn's protocol with a timeout for clients that connect and send no complete header. uvicorn has none."""
 
-    due: asyncio.TimerHandle | None = None
+    header_timeout: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        # Else the end of an answer waits for the client to acknowledge its beginning, which takes 40 ms.
+        # Without this the end of a response waits 40 ms for the client to acknowledge its beginning.
         transport.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         super().connection_made(transport)
-        self._await_header()
+        self._limit_header_time()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._await_header()
+        self._limit_header_time()
 
-    def _await_header(self) -> None:
+    def _limit_header_time(self) -> None:
         waiting = self.conn.their_state is h11.IDLE
-        if waiting and self.due is None:
-            self.due = self.loop.call_later(PATIENCE, self.transport.close)
-        elif not waiting and self.due is not None:
-            self.due.cancel()
-            self.due = None
+        if waiting and self.header_timeout is None:
+            self.header_timeout = self.loop.call_later(REQUEST_TIMEOUT, self.transport.close)
+        elif not waiting and self.header_timeout is not None:
+            self.header_timeout.cancel()
+            self.header_timeout = None
 
 
 def serve(app: ASGIApp, listener: Any) -> None:
-    """Answer on this socket until Ctrl-C."""
+    """Serve on this socket until Ctrl-C."""
     import uvicorn
 
-    config = uvicorn.Config(app, http=ImpatientProtocol, ws="none", log_level="warning", timeout_graceful_shutdown=2)
+    config = uvicorn.Config(app, http=TimeoutProtocol, ws="none", log_level="warning", timeout_graceful_shutdown=2)
     try:
         uvicorn.Server(config).run(sockets=[listener])
     except KeyboardInterrupt:

@@ -1,29 +1,47 @@
-"""The tutorials' convolutional network."""
+"""Convolutional networks with a fixed size."""
 
 from typing import Any
 
 import torch
 from torch import nn
 
-from mnist_lit.models.base import DigitClassifier
-from mnist_lit.models.layers import ACTIVATIONS
+from mnist_lit.models.classifier import DigitClassifier
+from mnist_lit.models.layers import activation_class
 
 
 class CNN(DigitClassifier):
     """conv 1→10 5×5, max-pool 2, conv 10→20 3×3, linear 2000-500-10; 1,007,590 parameters.
 
-    Pools before the activation: every activation here is monotonic, so the result is the same for a quarter of the
-    work. Its weights are stored channels-last, which CPU and GPU convolutions run faster on.
-    """
+    The pooling comes before the activation. Every activation here is monotonic, so the result is the same with a
+    quarter of the work. The weights are stored channels-last, which is faster for convolutions on CPU and GPU."""
 
     static_graph = True
 
     def __init__(self, *, activation: str = "relu", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        act = ACTIVATIONS[activation]
+        act = activation_class(activation)
         self.network = nn.Sequential(
             nn.Conv2d(1, 10, 5), nn.MaxPool2d(2), act(),
             nn.Conv2d(10, 20, 3), act(),
             nn.Flatten(), nn.Linear(2000, 500), act(),
             nn.Linear(500, 10),
+        ).to(memory_format=torch.channels_last)  # fmt: skip
+
+
+class FastCNN(DigitClassifier):
+    """conv 1→16 5×5 stride 2, conv 16→32 3×3, max-pool 2, batch norm, linear 800-128-10; 108,890 parameters.
+
+    The stride saves the time: a quarter of the positions, and no large activations behind them. Batch norm comes after
+    the pooling for the same reason; the convolution before it needs no bias.
+    """
+
+    static_graph = True
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.network = nn.Sequential(
+            nn.Conv2d(1, 16, 5, stride=2, bias=False), nn.ReLU(),
+            nn.Conv2d(16, 32, 3, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(32), nn.ReLU(),
+            nn.Flatten(), nn.Linear(800, 128), nn.ReLU(),
+            nn.Linear(128, 10),
         ).to(memory_format=torch.channels_last)  # fmt: skip

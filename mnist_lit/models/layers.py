@@ -1,9 +1,8 @@
-"""Activations by name, and what the network's last layer hands to the loss."""
+"""Activations by name, and the checks that the networks share."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,
@@ -13,16 +12,22 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {
     "none": nn.Identity,
 }
 
-OUTPUTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "logits": lambda scores: scores,
-    "log_softmax": lambda scores: scores.log_softmax(1),
-    "softmax": lambda scores: scores.softmax(1),
-    "relu_softmax": lambda scores: scores.relu().softmax(1),
-}
+
+def activation_class(name: str) -> type[nn.Module]:
+    """Raises ValueError for an unknown name."""
+    if name not in ACTIVATIONS:
+        raise ValueError(f"activation={name}: should be one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]
 
 
-def probabilities(output: str, outputs: Tensor) -> Tensor:
-    """What a network with this `output` says, as probabilities [n, 10]."""
-    if output == "logits":
-        return outputs.softmax(1)
-    return torch.exp(outputs) if output == "log_softmax" else outputs
+def check_sizes(name: str, sizes: Sequence[int]) -> None:
+    """Raises ValueError if a layer has no whole number of units of at least 1."""
+    for index, size in enumerate(sizes):
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise ValueError(f"{name}.{index}={size}: should be a whole number of at least 1")
+
+
+def check_probability(name: str, value: float) -> None:
+    """Raises ValueError if the value is no probability below 1."""
+    if not 0 <= value < 1:
+        raise ValueError(f"{name}={value}: should be at least 0 and less than 1")

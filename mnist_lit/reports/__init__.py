@@ -1,1 +1,1 @@
-"""Many runs → one leaderboard."""
+"""Many runs → one leaderboard, or two runs → one comparison."""

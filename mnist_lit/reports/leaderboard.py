@@ -1,29 +1,39 @@
-"""Runs that differ in nothing but the seed become one row; each data set's rows are ranked by validation accuracy."""
+"""One row for all runs that differ only in the seed; one leaderboard for each sweep, presets, single runs."""
 
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import count
 from math import sqrt
+from pathlib import Path
 from typing import Any
 
-from mnist_lit.reports.runs import Run
-from mnist_lit.statistics import student_t, wilson_interval
+import numpy as np
 
-NOT_THE_EXPERIMENT = (  # options that change where, how fast or how loudly a run works, not what it computes
-    "seed", "data.root", "data.mirrors", "data.fallback", "data.fallback_reason", "trainer.steps_per_execution",
-    "trainer.log_every_n_steps", "trainer.profiler", "checkpoint.every_seconds",
-)  # fmt: skip
-NOT_THE_EXPERIMENT_PREFIXES = ("logger.", "callbacks.", "reference.")
+from mnist_lit.commands import name_program
+from mnist_lit.config.options import compared_options
+from mnist_lit.errors import UserError
+from mnist_lit.evaluation.statistics import ensemble_accuracy, student_t, wilson_interval
+from mnist_lit.reports.run_reader import (
+    RESULTS,
+    STUDY,
+    Run,
+    UnreadableRun,
+    explain_unknown_name,
+    find_value,
+    has_value,
+    read_search,
+)
+
 GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "trainer")
+LARGEST_FIRST = ("val_acc", "test_acc", "train_samples_per_second")
 
 
 @dataclass(frozen=True)
 class Row:
-    """All completed runs of one configuration. A seed that was run again counts once, as it was run last: the same
-    number twice says nothing about the spread."""
+    """All completed runs of one configuration. If a seed was run again, only its last run counts: the same number twice
+    says nothing about the variation."""
 
     runs: tuple[Run, ...]
 
@@ -47,12 +57,26 @@ class Row:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """95 % interval of the test accuracy: Student's t over the seeds; of a single run, Wilson's over its images."""
+        """95 % confidence interval of the test accuracy: Student's t over the seeds. For a single run it is Wilson's
+        interval over the test images."""
         mean, std = self.mean("test_acc"), self.std("test_acc")
         if std is None:
             return wilson_interval(mean, self.runs[0].result["data"]["test_size"])
         half = student_t(self.n - 1) * std / sqrt(self.n)
         return max(0.0, mean - half), min(1.0, mean + half)
+
+    @cached_property
+    def together(self) -> float | None:
+        """The test accuracy of the networks of all seeds together; None for one seed, and without stored answers."""
+        try:
+            answers = [run.read_predictions() for run in self.seeds.values()]
+        except UnreadableRun:
+            return None
+        labels = answers[0]["label"]
+        fitting = ("probabilities" in it and np.array_equal(it["label"], labels) for it in answers)
+        if self.n < 2 or not all(fitting):
+            return None
+        return ensemble_accuracy([it["probabilities"] for it in answers], labels)
 
     @property
     def options(self) -> dict[str, Any]:
@@ -67,12 +91,16 @@ class Row:
         return self.runs[0].choices
 
     @property
+    def tags(self) -> list[str]:
+        return list(dict.fromkeys(tag for run in self.seeds.values() for tag in run.tags))
+
+    @property
     def published(self) -> str | None:
-        return self.options.get("reference.published")
+        return self.options.get("reference.published") if self.options.get("data.name") == "mnist" else None
 
     @property
     def reference(self) -> float | None:
-        return self.options.get("reference.loop_acc")
+        return self.options.get("reference.loop_acc") if self.options.get("data.name") == "mnist" else None
 
     @property
     def command(self) -> str:
@@ -81,74 +109,143 @@ class Row:
 
 @dataclass(frozen=True)
 class Leaderboard:
-    """`columns` are the options in which the rows differ: name → the value of a row. Rows of one data set stand
-    together: accuracies on several do not compare."""
+    """The runs of one group on one data set, the best row first. `columns` maps the name of each option in which rows
+    differ to a function that gives its value in a row. `sweep` is the folder of the grid or search, and `search` is the
+    record of the search's trials."""
 
+    title: str
     rows: tuple[Row, ...]
     columns: dict[str, Callable[[Row], Any]]
     unfinished: tuple[Run, ...]
-    problems: tuple[str, ...]
+    sweep: Path | None = None
+    search: dict[str, Any] | None = None
+    order: str = "the best val_acc first"
 
     @cached_property
     def usual(self) -> dict[str, Any]:
-        """Of each column the value that more than half of the rows have, if there is one."""
-        found = {}
+        """The value that more than half of the rows have, for each column with such a value."""
+        usual = {}
         for name, value in self.columns.items():
             values = {repr(value(row)): value(row) for row in self.rows}
-            commonest, count = Counter(repr(value(row)) for row in self.rows).most_common(1)[0]
+            most_common, count = Counter(repr(value(row)) for row in self.rows).most_common(1)[0]
             if 2 * count > len(self.rows):
-                found[name] = values[commonest]
-        return found
+                usual[name] = values[most_common]
+        return usual
+
+    @cached_property
+    def headings(self) -> dict[str, str]:
+        """The short name of each column, `lr` for `optimizer.lr`, as far as no other column has the same one."""
+        short = {name: name.rpartition(".")[2] for name in self.columns}
+        counts = Counter(short.values())
+        return {name: short[name] if counts[short[name]] == 1 and short[name] != "_target_" else name for name in short}
 
     @property
-    def ranked(self) -> list[tuple[int, Row]]:
-        """Each row after its rank among those of its data set, from 1."""
-        ranks: dict[str, count[int]] = defaultdict(lambda: count(1))
-        return [(next(ranks[row.data]), row) for row in self.rows]
+    def runs(self) -> list[Run]:
+        return [*(run for row in self.rows for run in row.seeds.values()), *self.unfinished]
+
+    @property
+    def lesson(self) -> dict[str, str]:
+        """The words of the lesson: `shows`, `point` and perhaps `try_next`. Empty if the runs belong to none."""
+        found = next((run.options for run in self.runs if "lesson.point" in run.options), {})
+        words = {name: found.get(f"lesson.{name}") for name in ("shows", "point", "try_next")}
+        return {name: name_program(str(text)) for name, text in words.items() if text}
 
 
-def leaderboard(runs: Iterable[Run], problems: Sequence[str] = ()) -> Leaderboard:
-    """Ranked by mean validation accuracy, because the test set chooses nothing."""
+def build_leaderboard(runs: Iterable[Run], title: str = "", sweep: Path | None = None) -> Leaderboard:
+    """Rank by mean validation accuracy: the test set must not choose between configurations."""
     groups: dict[str, list[Run]] = defaultdict(list)
     unfinished = []
     for run in runs:
         if run.completed:
-            groups[_identity(run)].append(run)
+            groups[_configuration(run)].append(run)
         else:
             unfinished.append(run)
     rows = [Row(tuple(group)) for group in groups.values()]
-    rows.sort(key=lambda row: (row.data, row.mean("val_acc")), reverse=True)  # mnist before digits, the best first
-    return Leaderboard(tuple(rows), _columns(rows), tuple(unfinished), tuple(problems))
+    rows.sort(key=lambda row: row.mean("val_acc"), reverse=True)
+    search = read_search(sweep) if sweep else None
+    return Leaderboard(title, tuple(rows), _find_columns(rows), tuple(unfinished), sweep, search)
 
 
-def _experiment(run: Run) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in run.options.items()
-        if name not in NOT_THE_EXPERIMENT and not name.startswith(NOT_THE_EXPERIMENT_PREFIXES)
-    }
+def build_leaderboards(runs: Sequence[Run]) -> list[Leaderboard]:
+    """A leaderboard for each sweep, one for presets and one for single runs; the one with the newest run first.
+
+    Accuracies on different data sets cannot be compared, and neither can those of runs that were limited to some of
+    the images. So these have leaderboards of their own.
+    """
+    groups: dict[tuple[str, Path | None, str, bool], list[Run]] = defaultdict(list)
+    sweeps = {run.sweep: run for run in runs if run.options}
+    for run in sorted(runs, key=lambda run: run.started):
+        sweep = run.sweep
+        known = run if run.options else sweeps.get(sweep, run)  # a run that failed early has no config
+        kind = _sweep_kind(known, sweep) if sweep else "Presets" if run.choices.get("experiment") else "Single runs"
+        groups[kind, sweep, str(known.options.get("data.name", "no data")), bool(known.limited)].append(run)
+    return [
+        build_leaderboard(members, _title(kind, sweep, data, limited), sweep)
+        for (kind, sweep, data, limited), members in sorted(
+            groups.items(), key=lambda item: (not item[0][3], item[1][-1].started), reverse=True
+        )
+    ]
 
 
-def _identity(run: Run) -> str:
-    return repr([*sorted(_experiment(run).items()), run.choices.get("experiment")])
+def _sweep_kind(run: Run, sweep: Path) -> str:
+    if lesson := run.choices.get("sweep"):
+        return f"sweep={lesson}"
+    return "Search" if (sweep / STUDY).exists() else "Grid"
 
 
-def _columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], Any]]:
-    """The preset where it varies; a config group's choice where the preset does not explain it; an option where
-    neither does."""
+def _title(kind: str, sweep: Path | None, data: str, limited: bool) -> str:
+    name = f"{kind} {sweep.name}" if sweep else kind
+    return f"{name} on {data}{', limited to a part of the images' if limited else ''}"
+
+
+def sort_rows(boards: Sequence[Leaderboard], name: str) -> list[Leaderboard]:
+    """The rows by a result or an option: the best result first, options in ascending order, rows without it last.
+
+    Raises:
+        UserError: if no row has it.
+    """
+    runs = [row.runs[0] for board in boards for row in board.rows]
+    if runs and not any(has_value(run, name) for run in runs):
+        raise UserError(f"--sort {name}: {explain_unknown_name(runs, name)}")
+
+    def key(row: Row) -> tuple[bool, float, str]:
+        if name in RESULTS:
+            return False, row.mean(name) * (-1 if name in LARGEST_FIRST else 1), ""
+        value = find_value(row.runs[0], name, "--sort") if has_value(row.runs[0], name) else None
+        is_number = isinstance(value, int | float)
+        return not is_number, float(value) if is_number else 0.0, str(value)  # type: ignore[arg-type]
+
+    return [replace(board, rows=tuple(sorted(board.rows, key=key)), order=f"sorted by {name}") for board in boards]
+
+
+def _configuration(run: Run) -> str:
+    """Equal for runs that belong in one row."""
+    return repr([*sorted(_options_but_seed(run).items()), run.choices.get("experiment")])
+
+
+def _options_but_seed(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in compared_options(run.options).items() if name != "seed"}
+
+
+def _find_columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], Any]]:
+    """The preset, the choices in config groups, and the options in which rows differ.
+
+    A preset explains choices and options, and a choice explains the options of its group. So a choice is a column only
+    if rows of one preset differ in it, and an option only if rows of one preset and one choice differ in it.
+    """
     columns: dict[str, Callable[[Row], Any]] = {}
 
     def add(name: str, value: Callable[[Row], Any], *explained_by: str) -> None:
-        seen: dict[tuple[str | None, ...], set[str]] = defaultdict(set)
+        values: dict[tuple[str | None, ...], set[str]] = defaultdict(set)
         for row in rows:
-            seen[tuple(row.choices.get(group) for group in explained_by)].add(repr(value(row)))
-        if any(len(values) > 1 for values in seen.values()):
+            values[tuple(row.choices.get(group) for group in explained_by)].add(repr(value(row)))
+        if any(len(different) > 1 for different in values.values()):
             columns[name] = value
 
     add("experiment", lambda row: row.choices.get("experiment"))
     for group in GROUPS:
         add(group, lambda row, group=group: row.choices.get(group), "experiment")  # type: ignore[misc]
-    for name in dict.fromkeys(option for row in rows for option in _experiment(row.runs[0])):
+    for name in dict.fromkeys(option for row in rows for option in _options_but_seed(row.runs[0])):
         group = name.split(".")[0]
         add(name, lambda row, name=name: row.options.get(name), "experiment", group)  # type: ignore[misc]
-    return columns
+    return columns or {"model": lambda row: row.choices.get("model")}

@@ -1,4 +1,4 @@
-"""The story of a grid: check all jobs, run them through Hydra's launcher, say how each ended, compare them."""
+"""The story of a grid: check all jobs, run them through Hydra's launcher, print how each one ended, compare them."""
 
 import sys
 import time
@@ -9,105 +9,113 @@ from hydra.core.plugins import Plugins
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from mnist_lit.commands import quote_for_hydra
 from mnist_lit.config import parse_sweep
-from mnist_lit.errors import UserError
-from mnist_lit.signals import RunInterrupted, cleaning_up
-from mnist_lit.sweeps.ending import tell_ending
-from mnist_lit.sweeps.folder import command, drop_if_unused, open_folder
-from mnist_lit.sweeps.job import run_sweep_job
-from mnist_lit.sweeps.plan import Job, plan_grid
-from mnist_lit.sweeps.state import alive, finished, record_failure, reopen
-from mnist_lit.sweeps.watch import Watch, say, warn_of_digits
-from mnist_lit.training.commands import quoted
-from mnist_lit.training.preflight import error_ends_program
-from mnist_lit.training.resume import hold, recorded
-from mnist_lit.words import how_many
+from mnist_lit.console import plural, print_line
+from mnist_lit.errors import UserError, describe_disk_error
+from mnist_lit.preflight import exiting_on_error
+from mnist_lit.process import RunInterrupted, raising_signals
+from mnist_lit.run_folder import lock_folder, read_result
+from mnist_lit.sweeps.grid_jobs import Job, plan_grid
+from mnist_lit.sweeps.job_progress import (
+    introduce_lesson,
+    print_lesson,
+    print_summary,
+    printing_ended_jobs,
+    warn_about_digits,
+)
+from mnist_lit.sweeps.job_run import is_running, mark_for_rerun, read_finished, record_failure, run_sweep_job
+from mnist_lit.sweeps.sweep_folder import open_folder, remove_if_unused, resume_command
 
 
 def run_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str]) -> None:
-    """Ends the program with 1 if any job has failed."""
-    with error_ends_program():
+    """Run all combinations. Ends the program with exit code 1 if a job failed."""
+    with exiting_on_error():
         sweep = parse_sweep(OmegaConf.to_container(config.sweep, resolve=True))
-        if search_only := [text for text in arguments if text.startswith("sweep.") and "resume=" not in text]:
+        own = ("sweep.resume=", "sweep.expect_divergence=")
+        if search_only := [it for it in arguments if it.startswith("sweep.") and not it.startswith(own)]:
             raise UserError(f"{search_only[0]}: is an option of a search; add hydra/sweeper=optuna")
         jobs = plan_grid(config, context, [text for text in arguments if not text.startswith("sweep.")])
         folder = open_folder(config, sweep, "grid", jobs)
-        lock = hold(folder)
-    warn_of_digits(sorted({text for job in jobs for text in job.overrides}))
-    todo = [job for job in jobs if not completed(folder / job.folder)]
-    done = f", {len(jobs) - len(todo)} of them done" if sweep.resume else ""
-    say(f"sweep   {folder}: {how_many(len(jobs), 'job')}{done}")
+        lock = lock_folder(folder)
+    warn_about_digits(sorted({text for job in jobs for text in job.overrides}))
+    missing = [job for job in jobs if read_result(folder / job.folder).get("status") != "completed"]
+    completed = f", {len(jobs) - len(missing)} already completed" if sweep.resume else ""
+    print_line(f"sweep   {folder}: {plural(len(jobs), 'job')}{completed}")
+    if config.lesson:
+        print_line(introduce_lesson(config.lesson))
     try:
-        for job in todo:
-            reopen(folder / job.folder)
-        with lock, cleaning_up(), Watch(folder, todo, of=len(jobs)):
-            run_all(config, context, folder, todo)
+        for job in missing:
+            mark_for_rerun(folder / job.folder)
+        with lock, raising_signals(), printing_ended_jobs(folder, missing, len(jobs)):
+            run_jobs(config, context, folder, missing)
     except RunInterrupted:
-        say(f"The sweep was stopped. Go on with: {command(config, folder)}")
+        print_line(f"The sweep was stopped. Continue with: {resume_command(config, folder)}")
         raise
-    except UserError as error:
-        drop_if_unused(folder)
-        sys.exit(f"error: {error}")
-    if tell_ending(folder, jobs, command(config, folder)):
+    except (UserError, OSError) as error:
+        remove_if_unused(folder)
+        again = f"\nContinue with: {resume_command(config, folder)}" if folder.exists() else ""
+        sys.exit(f"error: {describe_disk_error(error) or error}{again}")
+    failed = print_summary(folder, jobs, resume_command(config, folder), sweep.expect_divergence)
+    if config.lesson:
+        print_lesson(config.lesson, folder)
+    if failed:
         sys.exit(1)
 
 
-def completed(folder: Path) -> bool:
-    return (finished(folder) or {}).get("status") == "completed"
+def run_jobs(config: DictConfig, context: HydraContext, folder: Path, jobs: Sequence[Job]) -> None:
+    """Call the launcher until every job has ended by itself, or its process has died twice.
 
-
-def run_all(config: DictConfig, context: HydraContext, folder: Path, jobs: Sequence[Job]) -> None:
-    """Launches until every job has ended by itself, or its process has died under it twice.
-
-    A launcher that loses one process may give up all of its jobs. Those that are left are launched again, and go on
-    from their checkpoints; one that has died goes alone, because it may have taken the others with it.
+    When a launcher loses one process, it may give up all its jobs. The unfinished ones are launched again and continue
+    from their checkpoints. A job whose process died runs alone, because it may have stopped the others.
 
     Raises:
-        UserError: if the launcher begins nothing at all.
+        UserError: if the launcher starts no job at all.
     """
     died: set[int] = set()
     planned = jobs
-    while jobs := unfinished(folder, jobs):
+    while jobs := select_unfinished(folder, jobs):
         batch = [job for job in jobs if job.number not in died] or jobs[:1]
-        trouble = launch(config, context, folder, batch)
-        lost = unfinished(folder, batch)
-        died_now = {job.number for job in lost if recorded(folder / job.folder).get("status") == "running"}
-        nothing_happened = len(lost) == len(batch) and not died_now
-        if nothing_happened and batch == planned:
-            raise UserError(f"hydra/launcher={config.hydra.runtime.choices['hydra/launcher']}: {trouble}")
+        error = launch(config, context, folder, batch)
+        lost = select_unfinished(folder, batch)
+        died_now = {job.number for job in lost if read_result(folder / job.folder).get("status") == "running"}
+        nothing_started = len(lost) == len(batch) and not died_now
+        if nothing_started and batch == planned:
+            raise UserError(f"hydra/launcher={config.hydra.runtime.choices['hydra/launcher']}: {error}")
         for job in lost:
-            if nothing_happened or job.number in died & died_now:
-                record_failure(folder / job.folder, f"its process died ({trouble})")
+            if nothing_started or job.number in died & died_now:
+                record_failure(folder / job.folder, f"its process died ({error})")
         died |= died_now
 
 
-def unfinished(folder: Path, jobs: Sequence[Job]) -> list[Job]:
-    return [job for job in jobs if not finished(folder / job.folder)]
+def select_unfinished(folder: Path, jobs: Sequence[Job]) -> list[Job]:
+    return [job for job in jobs if not read_finished(folder / job.folder)]
 
 
 def launch(config: DictConfig, context: HydraContext, folder: Path, jobs: Sequence[Job]) -> str:
-    """Returns when none of the jobs is being worked on; with what the launcher said if it gave up."""
+    """Run the jobs and wait until no process works on them. Returns the error of the launcher, if any."""
     for job in jobs:
-        reopen(folder / job.folder)
-    trouble = "without a word"
+        mark_for_rerun(folder / job.folder)
     if config.hydra.runtime.choices["hydra/launcher"] == "joblib":
         share_cores(config, len(jobs))
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=context, task_function=run_sweep_job, config=config
     )
-    place = f"hydra.sweep.dir={quoted(str(folder.absolute()))}"  # composed anew, perhaps on another machine
-    overrides = [[*job.overrides, place, f"hydra.sweep.subdir={quoted(job.folder)}"] for job in jobs]
+    # Each job composes its config again, perhaps on another machine: the folder is an absolute path.
+    sweep_dir = f"hydra.sweep.dir={quote_for_hydra(str(folder.absolute()))}"
+    overrides = [[*job.overrides, sweep_dir, f"hydra.sweep.subdir={quote_for_hydra(job.folder)}"] for job in jobs]
+    message = "the launcher reported no error"
     try:
         launcher.launch(overrides, initial_job_idx=0)
     except Exception as error:
-        trouble = f"{type(error).__name__}: {error}"
-    while any(alive(folder / job.folder) for job in jobs):
+        message = describe_disk_error(error) or f"{type(error).__name__}: {error}"
+    while any(is_running(folder / job.folder) for job in jobs):
         time.sleep(0.5)
-    return trouble
+    return message
 
 
 def share_cores(config: DictConfig, jobs: int) -> None:
-    """No more processes than jobs: joblib gives each process an equal share of the cores, in OMP_NUM_THREADS."""
+    """Start no more processes than jobs: joblib gives each process an equal share of the cores, in OMP_NUM_THREADS."""
     from joblib import effective_n_jobs
 
     with read_write(config.hydra.launcher):

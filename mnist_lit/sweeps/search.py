@@ -1,4 +1,4 @@
-"""The story of a search: check the space, open the study, let workers try, say what was best."""
+"""The story of a search: check the space, open the study, run the trials in workers, print the best ones."""
 
 import multiprocessing
 import os
@@ -13,116 +13,131 @@ from hydra.core.utils import env_override, setup_globals
 from hydra.types import HydraContext
 from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from sqlalchemy.exc import SQLAlchemyError
 
-from mnist_lit.config import SweepSection, TrainConfig, parse_sweep
-from mnist_lit.errors import UserError
-from mnist_lit.signals import RunInterrupted, cleaning_up, on_signals, stop
-from mnist_lit.sweeps.findings import tell_findings
-from mnist_lit.sweeps.folder import command, open_folder
-from mnist_lit.sweeps.plan import Job, checked, missing
-from mnist_lit.sweeps.space import Space, space_of
-from mnist_lit.sweeps.study import is_local, open_study, retry_lost, to_do
-from mnist_lit.sweeps.trial import Objective, TrialFailed
-from mnist_lit.sweeps.watch import say, warn_of_digits
-from mnist_lit.training.preflight import error_ends_program, overrides_for_digits
-from mnist_lit.training.resume import hold
-from mnist_lit.words import how_many
+from mnist_lit.config import SweepSection, parse_sweep
+from mnist_lit.console import plural, print_line
+from mnist_lit.errors import UserError, describe_disk_error
+from mnist_lit.preflight import exiting_on_error, overrides_for_digits
+from mnist_lit.process import RunInterrupted, raise_on_signal, raising_signals, set_signal_handler, stop_with_parent
+from mnist_lit.run_folder import lock_folder
+from mnist_lit.sweeps.grid_jobs import Job, check_jobs, configs_of, find_missing_mnist
+from mnist_lit.sweeps.job_progress import warn_about_digits
+from mnist_lit.sweeps.search_results import print_results
+from mnist_lit.sweeps.search_space import SearchSpace, parse_space
+from mnist_lit.sweeps.search_study import (
+    count_missing,
+    describe_lost_storage,
+    is_local,
+    open_study,
+    requeue_lost_trials,
+)
+from mnist_lit.sweeps.search_trial import Objective, SearchStopped, TrialFailed
+from mnist_lit.sweeps.sweep_folder import dump_configs, open_folder, removing_if_unused, resume_command
 
-GRACE = 30  # seconds that workers have to write their checkpoints and stop
+LOST_STORAGE = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
+SHUTDOWN_TIME = 30  # seconds that a worker has to write its checkpoint and stop
 
 
 def run_search(config: DictConfig, context: HydraContext, arguments: Sequence[str]) -> None:
-    """Ends the program with 1 if no trial has come to an end."""
-    with error_ends_program():
+    """Ends the program with exit code 1 if no trial is complete."""
+    with exiting_on_error():
         sweep = parse_sweep(OmegaConf.to_container(config.sweep, resolve=True))
-        space = checked_space(config, context, sweep, [text for text in arguments if not text.startswith("sweep.")])
+        overrides = [text for text in arguments if not text.startswith("sweep.")]
+        space = check_space(config, context, sweep, parse_space(context, overrides))
         total = len(space.every_point()) if sweep.sampler == "grid" else sweep.trials
         if not is_local(sweep):
-            open_study(sweep, space, Path())  # before anything is written here
+            open_study(sweep, space, Path())  # raises its errors before a folder is made
         folder = open_folder(config, sweep, "search")
-        lock = hold(folder)
-        study = open_study(sweep, space, folder)
-        retry_lost(study, is_local(sweep))
-    warn_of_digits(space.fixed)
-    begun = total - to_do(study, total)
-    say(f"search  {folder}: {how_many(total, 'trial')}" + (f", {begun} of them done" if begun else ""))
+        with removing_if_unused(folder):
+            lock = lock_folder(folder)
+            study = open_study(sweep, space, folder)
+            requeue_lost_trials(study, folder, is_local(sweep))
+    warn_about_digits(space.fixed)
+    started = total - count_missing(study, total)
+    print_line(f"search  {folder}: {plural(total, 'trial')}" + (f", {started} already started" if started else ""))
     try:
-        with lock, cleaning_up():
-            work_off(study, Objective(config, context, sweep, space, folder, total))
+        with lock, raising_signals():
+            run_trials(study, Objective(config, context, sweep, space, folder, total))
+        is_complete = print_results(study, sweep, space, folder, config)
+    except (SearchStopped, OSError) as error:
+        reason = describe_disk_error(error) or error
+        sys.exit(f"error: {reason}. Mend the disk or make room\nContinue with: {resume_command(config, folder)}")
+    except LOST_STORAGE as error:
+        sys.exit(f"error: {describe_lost_storage(sweep, error)}\nContinue with: {resume_command(config, folder)}")
     except RunInterrupted:
-        say(f"The search was stopped. Go on with: {command(config, folder)}")
+        print_line(f"The search was stopped. Continue with: {resume_command(config, folder)}")
         raise
-    if not tell_findings(study, sweep, space, folder, config.hydra):
+    if not is_complete:
         sys.exit(1)
 
 
-def checked_space(config: DictConfig, context: HydraContext, sweep: SweepSection, arguments: Sequence[str]) -> Space:
-    """The space, all of which makes runs that can be trained here.
+def check_space(config: DictConfig, context: HydraContext, sweep: SweepSection, space: SearchSpace) -> SearchSpace:
+    """The space, on the digits if MNIST is missing. Each of its points can be trained on this machine.
 
     Raises:
-        UserError: naming what is wrong anywhere in it.
+        UserError: with everything that is wrong anywhere in the space.
     """
     if config.hydra.runtime.choices["hydra/launcher"] != "basic":
-        raise UserError("hydra/launcher: a search has workers of its own, sweep.workers=N; leave the launcher out")
+        raise UserError("hydra/launcher: a search starts its own workers, sweep.workers=N; leave the launcher out")
     if not is_local(sweep) and sweep.study is None:
-        raise UserError("sweep.storage: several machines share it, so name the study in it: sweep.study=NAME")
-    space = space_of(context, arguments)
+        raise UserError("sweep.storage: several machines share it, so name the study: sweep.study=NAME")
     if sweep.sampler == "cmaes" and not any(hasattr(axis, "low") for axis in space.axes.values()):
-        raise UserError("sweep.sampler=cmaes: searches numbers; name a range or an interval, or take tpe")
-    runs = check_edges(config, context, space)
-    if sweep.pruner != "none" and any(run.trainer.devices > 1 for run in runs):
-        raise UserError(f"sweep.pruner={sweep.pruner}: cannot look into the ranks of trainer.devices; take none")
-    if reasons := [reason for reason in missing(runs) if reason]:
+        raise UserError("sweep.sampler=cmaes: searches numbers only; name a range or an interval, or use tpe")
+    jobs = check_edges(config, context, space)
+    if sweep.pruner != "none" and any(run.trainer.devices > 1 for run in configs_of(jobs)):
+        raise UserError(f"sweep.pruner={sweep.pruner}: cannot stop the ranks of trainer.devices; use none")
+    if reasons := [reason for reason in find_missing_mnist(jobs) if reason]:
         if any(key.split(".")[0] == "data" for key in space.axes):
             raise UserError(reasons[0])
         space = replace(space, fixed=tuple(overrides_for_digits(space.fixed, reasons[0])))
-        check_edges(config, context, space)
-    return space
+        jobs = check_edges(config, context, space)
+    return replace(space, configs=dump_configs(configs_of(jobs)))
 
 
-def check_edges(config: DictConfig, context: HydraContext, space: Space) -> list[TrainConfig]:
-    runs, objections = [], dict[str, None]()
-    for params in space.edges():
-        try:
-            runs.append(checked(config, context, Job(0, tuple(space.overrides(params)), ""))[1])
-        except (UserError, OmegaConfBaseException) as error:
-            objections[str(error)] = None
-    if objections:
-        raise UserError("\n".join(objections))
-    return runs
+def check_edges(config: DictConfig, context: HydraContext, space: SearchSpace) -> list[Job]:
+    jobs = [Job(0, tuple(space.overrides(params))) for params in space.edges()]
+    try:
+        return check_jobs(config, context, jobs)
+    except UserError as error:
+        raise UserError("\n".join(map(space.add_hint, str(error).splitlines()))) from error
 
 
-def work_off(study: optuna.Study, objective: Objective) -> None:
-    """Until the study has its trials, or they are all under way on other machines."""
-    local = is_local(objective.sweep)
-    while left := to_do(study, objective.total):
-        ended = len(ended_trials(study))
-        workers = min(left, objective.sweep.workers)
+def run_trials(study: optuna.Study, objective: Objective) -> None:
+    """Run trials until none is missing, or the missing ones run on other machines."""
+    while missing := count_missing(study, objective.total):
+        ended = count_ended(study)
+        workers = min(missing, objective.sweep.workers)
         if workers == 1:
-            work(objective, 0)
-        elif not side_by_side(objective, workers) and len(ended_trials(study)) == ended:
-            raise UserError("the workers of the search end without a trial; what they said stands above")
-        retry_lost(study, local)
+            run_trials_here(objective)
+        elif not run_workers(objective, workers) and count_ended(study) == ended:
+            raise UserError("the workers of the search stopped before a trial ended; their errors are printed above")
+        requeue_lost_trials(study, objective.folder, is_local(objective.sweep))
 
 
-def ended_trials(study: optuna.Study) -> list[optuna.trial.FrozenTrial]:
-    return [trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+def count_ended(study: optuna.Study) -> int:
+    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
 
 
-def work(objective: Objective, worker: int) -> None:
+def run_trials_here(objective: Objective, worker: int = 0) -> None:
     study = open_study(objective.sweep, objective.space, objective.folder, worker)
-    while to_do(study, objective.total):
-        study.optimize(objective, n_trials=1, catch=(TrialFailed,))
+    while count_missing(study, objective.total):
+        try:
+            study.optimize(objective, n_trials=1, catch=(TrialFailed,))
+        except UnboundLocalError as error:  # Optuna raises it while it handles the error of its storage
+            if isinstance(error.__context__, LOST_STORAGE):
+                raise error.__context__ from None
+            raise
 
 
-def side_by_side(objective: Objective, workers: int) -> bool:
-    """Whether all of the worker processes came to their end."""
+def run_workers(objective: Objective, workers: int) -> bool:
+    """Run trials in processes. Returns True if all of them ended without an error."""
     spawn = multiprocessing.get_context("spawn")
-    share = {"OMP_NUM_THREADS": str(max(1, cpu_count() // workers))} | os.environ
-    with env_override({"OMP_NUM_THREADS": share["OMP_NUM_THREADS"]}):  # torch reads it once, when it is imported
-        processes = [spawn.Process(target=work_beside_others, args=(objective, worker)) for worker in range(workers)]
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # till a worker has its own handlers, this one speaks
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cpu_count() // workers)))
+    with env_override({"OMP_NUM_THREADS": threads}):  # torch reads it once, when it is imported
+        processes = [spawn.Process(target=run_worker, args=(objective, worker)) for worker in range(workers)]
+        # A new worker has no handler for Ctrl-C yet, so it inherits that Ctrl-C is ignored. This process stops it.
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
         for process in processes:
             process.start()
         signal.signal(signal.SIGINT, before)
@@ -133,12 +148,16 @@ def side_by_side(objective: Objective, workers: int) -> bool:
         for process in processes:
             process.terminate()
         for process in processes:
-            process.join(GRACE)
+            process.join(SHUTDOWN_TIME)
         raise
     return all(process.exitcode == 0 for process in processes)
 
 
-def work_beside_others(objective: Objective, worker: int) -> None:
-    on_signals(stop)
+def run_worker(objective: Objective, worker: int) -> None:
+    set_signal_handler(raise_on_signal)
+    stop_with_parent()
     setup_globals()
-    work(objective, worker)
+    try:
+        run_trials_here(objective, worker)
+    except LOST_STORAGE:
+        sys.exit(1)  # the process that started the workers loses it too, and prints the error

@@ -1,61 +1,198 @@
-"""Which accelerators this machine has, and what to call the one in use."""
+"""How a run uses the machine: the device, processes, mini-batches per call, threads.
 
+The last two depend on the network and the machine alone, so that equal runs compute alike.
+"""
+
+import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
+from lightning.fabric.plugins.environments import ClusterEnvironment, LightningEnvironment, TorchElasticEnvironment
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.flop_counter import FlopCounterMode
 
+from mnist_lit import process
+from mnist_lit.commands import name_program
+from mnist_lit.console import plural
 from mnist_lit.errors import UserError
+from mnist_lit.models import DigitClassifier
 
 
 def check_accelerator(accelerator: str, devices: int, precision: str) -> None:
-    """Raises UserError if `trainer.accelerator` or that many of it are not there, or cannot compute in `precision`."""
+    """Raises UserError if this machine has no such accelerator, too few of them, or none that computes in
+    `precision`; or if a launcher has started several processes, each of which would start `devices` more."""
+    if devices > 1 and (launcher := _find_launcher()):
+        raise UserError(
+            f"trainer.devices={devices}: starts its own processes, and {launcher} has already started some. "
+            f"Leave {launcher} out: {name_program('python train.py')} trainer.devices={devices}"
+        )
     if precision == "16-mixed" and not (torch.cuda.is_available() or torch.backends.mps.is_available()):
         raise UserError(
             f"trainer.precision=16-mixed: needs a GPU, and torch {torch.__version__} finds none. "
             "Legal here: 32-true or bf16-mixed"
         )
     if accelerator == "mps" and not torch.backends.mps.is_available():
-        raise UserError(f"trainer.accelerator=mps: torch {torch.__version__} finds no Apple GPU. {_instead()}")
+        raise UserError(f"trainer.accelerator=mps: torch {torch.__version__} finds no Apple GPU. {_legal_choices()}")
     if accelerator == "gpu":
         found = torch.cuda.device_count() + int(torch.backends.mps.is_available())
         if found < devices:
             raise UserError(
                 f"trainer.accelerator=gpu trainer.devices={devices}: torch {torch.__version__} finds {found} GPUs. "
-                f"{_instead()}"
+                f"{_legal_choices()}"
             )
 
 
-def _instead() -> str:
+def _legal_choices() -> str:
     return "Legal here: trainer=auto or trainer=cpu" + (" or trainer=gpu" if torch.cuda.is_available() else "")
 
 
+def _find_launcher() -> str | None:
+    """The program that has started this process as one of several."""
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return "torchrun"
+    sizes = {"srun": "SLURM_STEP_NUM_TASKS", "mpirun": "OMPI_COMM_WORLD_SIZE", "mpiexec": "PMI_SIZE"}
+    return next((name for name, variable in sizes.items() if os.environ.get(variable, "1") not in ("", "1")), None)
+
+
+class OneProcess(LightningEnvironment):
+    """A run in one process. Lightning itself would take part in the job of any launcher that has set its variables
+    (`SLURM_NTASKS`, `RANK`, `LOCAL_RANK`), even if this process only runs inside it."""
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return False
+
+    def local_rank(self) -> int:
+        return 0
+
+    def node_rank(self) -> int:
+        return 0
+
+    def teardown(self) -> None:
+        """Lightning's own deletes `WORLD_SIZE`."""
+
+
+def cluster_environment() -> ClusterEnvironment:
+    # Lightning has read it from the same variables.
+    rank_zero_only.rank = process.rank or 0  # type: ignore[attr-defined]
+    return OneProcess() if process.rank is None else TorchElasticEnvironment()
+
+
 def device_name(device: torch.device) -> str:
-    """Such as `cuda (NVIDIA H200)` or `cpu (AMD EPYC, 2 threads)`."""
+    """For example `cuda (NVIDIA H200)` or `cpu (AMD EPYC, 2 threads)`."""
     if device.type == "cuda":
         return f"cuda ({torch.cuda.get_device_name(device)})"
     threads = torch.get_num_threads()
-    return f"{device.type} ({_processor()}, {threads} thread{'s' * (threads > 1)})"
+    return f"{device.type} ({_processor_name()}, {plural(threads, 'thread')})"
 
 
-def why_this_device(accelerator: str, device: torch.device) -> str:
+def explain_device(accelerator: str, device: torch.device) -> str:
+    """Why the run uses this device."""
     if accelerator != "auto":
         return f"trainer.accelerator={accelerator}"
-    return "the accelerator that is there" if device.type != "cpu" else f"torch {torch.__version__} finds no GPU"
+    return "found by torch" if device.type != "cpu" else f"torch {torch.__version__} finds no GPU"
 
 
-def _processor() -> str:
+class MixedTraining(MixedPrecision):
+    """Mixed precision in training alone. Validation, test and prediction compute in 32 bits, so that the accuracy of a
+    run is the accuracy of what it exports."""
+
+    @contextmanager
+    def val_step_context(self) -> Iterator[None]:
+        yield
+
+    test_step_context = predict_step_context = val_step_context
+
+
+def precision_plugins(precision: str, accelerator: str) -> list[Precision]:
+    """For Lightning's Trainer. Empty for 32-true."""
+    return [] if precision == "32-true" else [MixedTraining(precision, device_type(accelerator))]  # type: ignore[arg-type]
+
+
+def device_type(accelerator: str) -> str:
+    """cuda, mps or cpu."""
+    if accelerator in ("auto", "gpu") and torch.cuda.is_available():
+        return "cuda"
+    return "mps" if accelerator != "cpu" and torch.backends.mps.is_available() else "cpu"
+
+
+def choose_precision(chosen: str, accelerator: str, model: DigitClassifier) -> str:
+    """`auto` becomes bf16-mixed where the network gains by it and the device multiplies bf16 numbers in hardware."""
+    if chosen != "auto":
+        return chosen
+    return "bf16-mixed" if has_convolutions(model) and multiplies_bf16(accelerator) else "32-true"
+
+
+def explain_precision(chosen: str, used: str, accelerator: str, model: DigitClassifier) -> str:
+    """The precision, why `auto` has chosen it, and if `auto` would be faster."""
+    best = choose_precision("auto", accelerator, model)
+    if chosen == "32-true" and best != chosen:
+        return f"{used} (trainer.precision=auto is faster here: {best})"
+    if chosen != "auto":
+        return used
+    if used != best:
+        return f"{used} (chosen by auto when the run began)"
+    if not has_convolutions(model):
+        return f"{used} (auto: only a network with convolutions gains by bf16)"
+    return f"{used} (auto: the hardware {'multiplies' if used == 'bf16-mixed' else 'does not multiply'} bf16 numbers)"
+
+
+def has_convolutions(model: DigitClassifier) -> bool:
+    return any(isinstance(module, torch.nn.Conv2d) for module in model.network.modules())
+
+
+def multiplies_bf16(accelerator: str) -> bool:
+    """Whether the device has instructions for it: AVX-512 BF16 or AMX of a CPU, an Nvidia GPU since Ampere."""
+    match device_type(accelerator):
+        case "cuda":
+            return torch.cuda.get_device_capability() >= (8, 0)
+        case "cpu":
+            found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # missing in an older torch
+            return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+    return False
+
+
+def _processor_name() -> str:
     try:
-        with open("/proc/cpuinfo") as lines:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
 
-def remember_missing_gpu() -> None:
-    """Keeps torch from asking for a GPU again and again where there is none.
+def auto_steps_per_execution(model: DigitClassifier, batch_size: int, accelerated: bool = False) -> int:
+    """The number of mini-batches for which a call takes about 0.1 s on two cores or on a GPU; at most 100.
 
-    Its optimisers ask at every step, and a CUDA build answers by loading the driver's library anew: a sixth of a small
-    network's step. The answer cannot change while the process lives.
+    It is computed from the network's size and not measured, so that equal runs cut the epoch alike.
     """
-    if torch.cuda.device_count() == 0:
-        torch.cuda._cached_device_count = 0
+    operations_per_second = 4e12 if accelerated else 80e9
+    seconds_per_step = 0.0002 + flops_per_step(model, batch_size) / operations_per_second
+    return max(1, min(100, round(0.1 / seconds_per_step)))
+
+
+def useful_threads(model: DigitClassifier, batch_size: int) -> int:
+    """One of torch's threads for each 15 million operations of a step, and at least one. With less work, threads wait
+    for each other longer than they work."""
+    return max(1, min(torch.get_num_threads(), int(flops_per_step(model, batch_size) / 15e6)))
+
+
+def flops_per_step(model: DigitClassifier, batch_size: int) -> float:
+    """The forward pass, and twice that for the backward pass."""
+    model.eval()  # draws nothing for dropout; batch norm takes a batch of one
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        model.network(model.example_input_array)
+    model.train()
+    return float(3 * counter.get_total_flops() * batch_size)
+
+
+@contextmanager
+def restoring_threads() -> Iterator[None]:
+    """Give the next run in this process all threads again."""
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,7 +1,8 @@
-"""Where Hydra hands over: a composed config becomes a run, and a run's end an exit code."""
+"""Where Hydra calls this project: a composed config becomes a run, and the end of a run becomes an exit code."""
 
-import errno
 import logging
+import math
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,51 +12,73 @@ from hydra.errors import CompactHydraException
 from lightning.pytorch import Callback
 from omegaconf import DictConfig
 
-from mnist_lit.errors import UserError
-from mnist_lit.models.meter import LossNotFinite
-from mnist_lit.signals import cleaning_up
-from mnist_lit.training.checkpoints import LAST
-from mnist_lit.training.commands import resume_command, run_command
-from mnist_lit.training.preflight import checked_config
+from mnist_lit.commands import resume_command, run_command, typed_overrides
+from mnist_lit.errors import UserError, describe_disk_error
+from mnist_lit.preflight import check_values
+from mnist_lit.process import raising_signals
+from mnist_lit.run_folder import CHECKPOINTS, CONFIG, LAST
 from mnist_lit.training.ranks import train_in_ranks
 from mnist_lit.training.run import train
-
-BROKEN_DISK = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+from mnist_lit.training.step import LossNotFinite
 
 
 def run_job(cfg: DictConfig) -> float:
-    """Runs one job; returns its validation accuracy."""
-    return float(run_in(Path(HydraConfig.get().runtime.output_dir), cfg, resume=cfg.resume is not None)["val_acc"])
+    """Run one job. Returns its validation accuracy; NaN after a fast_dev_run, which has none."""
+    result = run_in(Path(HydraConfig.get().runtime.output_dir), cfg, resume=cfg.resume is not None)
+    return float(result.get("val_acc", math.nan))
 
 
-def run_in(folder: Path, cfg: DictConfig, *, resume: bool, watchers: Sequence[Callback] = ()) -> dict[str, Any]:
-    """What the result.json of a job's run holds. `watchers` see its training, if that is in one process.
+def run_in(folder: Path, cfg: DictConfig, *, resume: bool, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
+    """Run one job in this folder. Returns the content of its result.json. `callbacks` see the training, if it runs in
+    this process.
 
-    Hydra prints a CompactHydraException's message without a traceback and exits with 1.
+    Raises:
+        CompactHydraException: Hydra prints its message without a traceback and exits with 1.
     """
-    hydra = HydraConfig.get()
-    origin = {
-        "command": run_command(hydra.overrides.task, hydra),
-        "choices": {group: name for group, name in hydra.runtime.choices.items() if not group.startswith("hydra/")},
-    }
-    logging.raiseExceptions = False  # a disk too full for train.log shall not print a traceback a line
+    logging.raiseExceptions = False  # otherwise a disk too full for train.log prints a traceback for each line
+    threading.excepthook = _report_no_disk_errors
     try:
-        config = checked_config(cfg)
-        with cleaning_up():
-            if config.trainer.devices > 1:
-                return train_in_ranks(config, folder, origin, resume=resume)
-            return train(config, folder, origin, resume=resume, watchers=watchers)
+        return run_config(cfg, HydraConfig.get(), folder, resume=resume, callbacks=callbacks)
     except UserError as error:
         raise CompactHydraException(f"error: {error}") from error
+
+
+def run_config(
+    cfg: DictConfig, hydra: Any, folder: Path, *, resume: bool, callbacks: Sequence[Callback] = ()
+) -> dict[str, Any]:
+    """The same without a change in the process. `hydra` is the section of this name.
+
+    Raises:
+        UserError: if the run cannot go on, and what can be done.
+    """
+    origin = {
+        "command": run_command(typed_overrides(hydra), hydra, cfg.data),
+        "overrides": list(hydra.overrides.task),
+        "choices": {group: name for group, name in hydra.runtime.choices.items() if not group.startswith("hydra/")},
+    }
+    try:
+        config = check_values(cfg)
+        with raising_signals():
+            if config.trainer.devices > 1:
+                return train_in_ranks(config, folder, origin, resume=resume)
+            return train(config, folder, origin, resume=resume, callbacks=callbacks)
+    except UserError:
+        raise
     except LossNotFinite as error:
-        kept = folder / "checkpoints" / LAST
-        where = f"{kept} is from before" if kept.exists() else "No checkpoint had been written"
-        raise CompactHydraException(f"error: {error}. {where}") from error
-    except OSError as error:
-        if error.errno not in BROKEN_DISK:
+        last = folder / CHECKPOINTS / LAST
+        where = f"{last} is from before" if last.exists() else "No checkpoint had been written"
+        raise UserError(f"{error}. {where}") from error
+    except Exception as error:  # Lightning's TensorBoard logger raises a ValueError for an error of the disk
+        reason = describe_disk_error(error)
+        if reason is None:
             raise
-        untouched = "The last checkpoint is untouched. " if (folder / "checkpoints" / LAST).exists() else ""
-        raise CompactHydraException(
-            f"error: {error.filename or folder} cannot be written: {error.strerror}. {untouched}"
-            f"Make room, then go on with: {resume_command(folder)}"
-        ) from error
+        has_begun = (folder / CONFIG).exists()
+        again = f"continue with: {resume_command(folder)}" if has_begun else f"start again with: {origin['command']}"
+        untouched = "The last checkpoint is untouched. " if (folder / CHECKPOINTS / LAST).exists() else ""
+        raise UserError(f"{reason}. {untouched}Mend the disk or make room, then {again}") from error
+
+
+def _report_no_disk_errors(failure: threading.ExceptHookArgs) -> None:
+    """The run itself meets the error that TensorBoard's thread met, at the next write. It needs no traceback."""
+    if describe_disk_error(failure.exc_value) is None:
+        threading.__excepthook__(failure)

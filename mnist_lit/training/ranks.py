@@ -1,109 +1,117 @@
-"""Data-parallel training: torchrun starts one process a device, each trains the config in the run's folder.
+"""Data-parallel training: torchrun starts one process a device, and each trains the config in the run's folder.
 
-Lightning's own launcher would run the command line again, and with `-m` enter the sweep a second time.
+Lightning's own launcher would run the command line again, and with `-m` start the sweep a second time.
 """
 
-import ctypes
 import json
 import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from mnist_lit import process
 from mnist_lit.config import TrainConfig
-from mnist_lit.durable import write_text
+from mnist_lit.console import ConsoleHandler
 from mnist_lit.errors import UserError
-from mnist_lit.models.meter import LossNotFinite
-from mnist_lit.signals import RunInterrupted, on_signals, stop
-from mnist_lit.training.checkpoints import position, recover_checkpoint
-from mnist_lit.training.console import ConsoleHandler
-from mnist_lit.training.result import RESULT
-from mnist_lit.training.resume import hold, recorded, run_config
+from mnist_lit.process import RunInterrupted, usable_cores
+from mnist_lit.run_folder import (
+    CHECKPOINTS,
+    LOG,
+    is_first_rank,
+    lock_folder,
+    read_config,
+    read_result,
+    write_config,
+    write_result,
+)
+from mnist_lit.training.checkpoints import recover_checkpoint, step_of_checkpoint
+from mnist_lit.training.step import LossNotFinite
 
-PR_SET_PDEATHSIG = 1  # of <sys/prctl.h>
-GRACE = 45  # seconds that the ranks have to write their checkpoint and stop; after 30 torchrun kills them itself
+STOP_LIMIT = 45  # seconds for the ranks to write their checkpoint and stop; torchrun itself kills them after 30
 
 
 def train_in_ranks(config: TrainConfig, folder: Path, origin: dict[str, Any], *, resume: bool) -> dict[str, Any]:
     """As `train`, with `trainer.devices` processes.
 
     Raises:
-        UserError: if a rank failed; the others are stopped then.
-        RunInterrupted: on Ctrl-C or SIGTERM, once the ranks have stopped.
+        UserError: if a rank failed; the others are then stopped.
+        RunInterrupted: on Ctrl-C or SIGTERM, after the ranks have stopped.
     """
-    with hold(folder):
-        if resume and (checkpoint := recover_checkpoint(folder / "checkpoints")):
-            position(checkpoint, config.trainer.max_epochs)  # before its config is written over
-        write_text(folder / "config.yaml", yaml.safe_dump(config.model_dump(by_alias=True), sort_keys=False))
+    with lock_folder(folder):
+        if resume and (checkpoint := recover_checkpoint(folder / CHECKPOINTS)):
+            step_of_checkpoint(checkpoint, config.trainer.max_epochs)  # before the config is overwritten
+        write_config(folder, config)
         ranks = subprocess.Popen(
             [
                 *(sys.executable, "-m", "torch.distributed.run", "--standalone"),
+                "--local-addr=127.0.0.1",  # or it would look up the machine's own name, which may have no address
                 f"--nproc-per-node={config.trainer.devices}",
                 *("-m", "mnist_lit.training.ranks", str(folder), json.dumps(origin), str(int(resume))),
             ],
-            env={"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // config.trainer.devices))}
-            | os.environ
+            env={"OMP_NUM_THREADS": str(max(1, usable_cores() // config.trainer.devices))}
+            | {name: value for name, value in os.environ.items() if not name.startswith("PET_")}  # torchrun's options
             | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            stdout=None if speaks() else subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C comes to this process alone, and is passed on below
-            preexec_fn=_end_with_parent,
+            stdin=subprocess.PIPE,  # it closes when this process ends, however it ends
+            stdout=None if _prints_to_terminal() else subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C reaches this process alone, which passes it on below
         )
         try:
             code = ranks.wait()
-        except RunInterrupted:
+        except (RunInterrupted, KeyboardInterrupt):
             ranks.terminate()
             try:
-                ranks.wait(GRACE)
+                ranks.wait(STOP_LIMIT)
             except subprocess.TimeoutExpired:
-                os.killpg(ranks.pid, signal.SIGKILL)
+                ranks.kill()
                 ranks.wait()
             raise
-    result = recorded(folder)
+    result = read_result(folder)
     if code != 0:
         if result.get("status") == "running":
-            write_text(
-                folder / RESULT, json.dumps(result | {"status": "failed", "error": "a rank died"}, indent=2) + "\n"
-            )
-        raise UserError(f"a rank failed ({result.get('error', 'a rank died')}); what it said stands above")
+            write_result(folder, result | {"status": "failed", "error": "a rank died"})
+        raise UserError(f"a rank failed ({result.get('error', 'a rank died')}); its own message is above")
     return result
 
 
-def _end_with_parent() -> None:
-    """Have the kernel send SIGTERM when the parent dies, even of `kill -9`. Where there is no such thing, ranks left
-    alone train to their end."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 def main() -> None:
-    """What torchrun starts: one rank."""
+    """One rank, started by torchrun."""
     from mnist_lit.training.run import train
 
-    on_signals(stop)
+    process.set_signal_handler(process.raise_on_signal)
+    process.set_up_program()
+    process.rank = int(os.environ["RANK"])
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
     folder, origin, resume = Path(sys.argv[1]), json.loads(sys.argv[2]), bool(int(sys.argv[3]))
-    log_to(folder / "train.log")
+    _log_to(folder / LOG)
     try:
-        train(run_config(folder), folder, origin, resume=resume)
+        train(read_config(folder), folder, origin, resume=resume)
     except (UserError, LossNotFinite) as error:
         sys.exit(f"error: {error}")
 
 
-def speaks() -> bool:
-    """Whether this process tells the run's story on the terminal; a job of a sweep does not."""
-    return any(isinstance(handler, ConsoleHandler) for handler in logging.getLogger().handlers)
+def _stop_with_parent() -> None:
+    """Stop this rank when the process that started the ranks is gone, even after `kill -9`."""
+    while os.read(0, 1):  # blocks until the pipe closes
+        pass
+    signal.raise_signal(signal.SIGTERM)
 
 
-def log_to(path: Path) -> None:
-    """The first rank speaks for all."""
-    if os.environ["RANK"] != "0":
+def _prints_to_terminal() -> bool:
+    """False in a job of a sweep."""
+    loggers = logging.getLogger(), logging.getLogger("mnist_lit")  # of train.py, of mnist_lit.train
+    return any(isinstance(handler, ConsoleHandler) for logger in loggers for handler in logger.handlers)
+
+
+def _log_to(path: Path) -> None:
+    """Only the first rank logs."""
+    if not is_first_rank():
         logging.disable(logging.WARNING)
         return
-    to_file = logging.FileHandler(path)
+    to_file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     to_file.setFormatter(logging.Formatter("[%(asctime)s] %(message)s"))
     logging.basicConfig(level=logging.INFO, handlers=[ConsoleHandler(), to_file], format="%(message)s")
 

@@ -1,144 +1,112 @@
-"""`resume=RUN`: the config that a run goes on with, and what may be changed in it. Imports no torch."""
+"""`resume=RUN`: the config that a run continues with, and what may be changed in it. Needs no torch."""
 
 import copy
-import json
-import os
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
-import yaml
-from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mnist_lit.config import TrainConfig, parse_config
+from mnist_lit.config.checks import show
+from mnist_lit.config.options import is_changeable, marked_options
+from mnist_lit.config.schema import CHANGEABLE
+from mnist_lit.console import plural
 from mnist_lit.errors import UserError
+from mnist_lit.run_folder import TRIAL, read_config, read_result
 
-# What changes neither the weights nor what they mean: where, how long, and what is written down.
-FREE = (
-    "trainer.max_epochs",
-    "trainer.accelerator",
-    "trainer.log_every_n_steps",
-    "trainer.profiler",
-    "checkpoint.every_seconds",
-    "data.root",
-    "data.mirrors",
-    "logger",
-    "callbacks",
-)
-OF_A_TRAINER = ("trainer.accelerator", "trainer.devices")  # what trainer=gpu means for a run that goes on
-SPANS_THE_RUN = ("cosine", "onecycle")
+TRAINER_GROUP = ("trainer.accelerator", "trainer.devices")  # what trainer=gpu means for a run that continues
 ABSENT = object()
-LOCK_OF_RANKS = ".lock_ranks"
 
 
 class NothingToDo(Exception):
-    """The run is complete, and nothing was asked for that would make it longer."""
+    """The run in `folder` is complete, and nothing was asked for that makes it longer."""
 
-
-def run_config(folder: Path) -> TrainConfig:
-    """The config that a run was trained with.
-
-    Raises:
-        UserError: if the folder holds none, or one that this version cannot read.
-    """
-    path = folder / "config.yaml"
-    try:
-        return parse_config(yaml.safe_load(path.read_text()))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
-        raise UserError(f"{folder} is not a run's folder: {path.name} cannot be read ({reason})") from error
-    except UserError as error:
-        raise UserError(f"{path} does not fit this version:\n{error}") from error
+    def __init__(self, folder: Path, text: str) -> None:
+        super().__init__(text)
+        self.folder = folder
 
 
 def resumed_config(folder: Path, overrides: list[str], composed: Mapping[str, Any]) -> TrainConfig:
-    """A run's own config with the changes that `overrides` ask for; `composed` is what Hydra made of them.
+    """A run's own config with the changes that `overrides` ask for. `composed` is the config that Hydra made of them.
 
     Raises:
         UserError: naming each change that is not possible, and why.
         NothingToDo: if the run is complete.
     """
-    own = run_config(folder).model_dump(by_alias=True)
+    own = read_config(folder).model_dump(by_alias=True)
     changed, objections = copy.deepcopy(own), []
-    for key in changed_keys(overrides):
-        given, before = _value(composed, key), _value(own, key)
+    preset = read_result(folder).get("choices", {}).get("experiment")
+    for key in _overridden_keys(overrides, preset):
+        given, before = _get(composed, key), _get(own, key)
         if given is ABSENT and before is ABSENT:
-            objections.append(f"{key}: a resumed run keeps its own config, which has nothing of that name")
-        elif given != before and not key.startswith(FREE):
+            objections.append(f"{key}: the run's own config has no such option, and a resumed run keeps its config")
+        elif not (_is_same(given, before) or (is_changeable(key) and _is_same(_classes(given), _classes(before)))):
             objections.append(
-                f"{key}={_shown(given)}: a resumed run keeps its own ({_shown(before)}), because its weights were "
-                "trained with it. For another start a new run"
+                f"{key}={_show(given)}: a resumed run keeps its own ({_show(before)}), because its weights were "
+                "trained with it. To change it, start a new run"
             )
-        elif given != before:
+        elif is_changeable(key):
             _set(changed, key, given)
     if objections:
-        raise UserError("\n".join([*objections, f"What may change: {', '.join(FREE)}"]))
+        raise UserError("\n".join([*objections, f"What may change: {', '.join(marked_options(CHANGEABLE))}"]))
     _check_epochs(folder, own, changed)
     return parse_config(changed)
 
 
-def changed_keys(overrides: list[str]) -> list[str]:
+def _overridden_keys(overrides: list[str], preset: str | None) -> list[str]:
+    """Without the preset that the run was started with: its options are in the run's own config."""
     keys: list[str] = []
     for override in OverridesParser.create().parse_overrides(overrides):
         key = override.key_or_group
-        keys += OF_A_TRAINER if key == "trainer" else [key] if key != "resume" else []
+        if key == "experiment" and override.value() == preset:
+            continue
+        keys += TRAINER_GROUP if key == "trainer" else [key] if key != "resume" else []
     return keys
 
 
-def recorded(folder: Path) -> dict[str, Any]:
-    """What result.json holds; nothing if it is not there or cannot be read, for it is a record and not a state."""
-    try:
-        values = json.loads((folder / "result.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return values if isinstance(values, dict) else {}
+def _is_same(given: Any, before: Any) -> bool:
+    """A section is the same if the options that the run has are the same: a later version may have more."""
+    if isinstance(given, Mapping) and isinstance(before, Mapping):
+        return all(_is_same(given.get(name, ABSENT), value) for name, value in before.items())
+    return bool(given == before)
 
 
-def hold(folder: Path) -> AbstractContextManager[object]:
-    """The folder's lock, taken until the `with` block ends or the process dies. One process may take it twice.
-
-    Of several ranks the first has a lock of its own beside that of the process that has started them, so that ranks
-    which outlive it still keep others out.
-
-    Raises:
-        UserError: if another process holds it, or it cannot be written.
-    """
-    if "TORCHELASTIC_RUN_ID" in os.environ:
-        return _take(folder / LOCK_OF_RANKS, patience=10) if os.environ["RANK"] == "0" else nullcontext()
-    if (folder / LOCK_OF_RANKS).exists():
-        with _take(folder / LOCK_OF_RANKS):
-            pass
-    return _take(folder / ".lock")
-
-
-def _take(path: Path, patience: float = 0) -> AbstractContextManager[object]:
-    try:
-        return FileLock(path, timeout=patience, is_singleton=True).acquire()
-    except Timeout:
-        raise UserError(f"{path.parent} is held by a run that is still going. Wait for it, or stop it first") from None
-    except OSError as error:
-        raise UserError(f"{path.parent} cannot be written: {error.strerror or error}") from error
+def _classes(section: Any) -> dict[str, Any]:
+    """The callbacks from outside the package, which can change the weights; switches cannot."""
+    entries = section.items() if isinstance(section, Mapping) else ()
+    return {name: entry for name, entry in entries if isinstance(entry, Mapping)}
 
 
 def _check_epochs(folder: Path, own: dict[str, Any], changed: dict[str, Any]) -> None:
     before, after = own["trainer"]["max_epochs"], changed["trainer"]["max_epochs"]
-    result = recorded(folder)
-    if before != after and own["scheduler"]["name"] in SPANS_THE_RUN:
-        raise UserError(
-            f"trainer.max_epochs={after}: scheduler={own['scheduler']['name']} spreads the learning rate over the "
-            f"whole run, and this one was planned for {before} epochs: with another number it would have been "
-            f"another run from its first step. Legal here: {before}. Runs with scheduler=none or step can be longer"
-        )
+    if before != after:
+        _check_schedule(folder, parse_config(own), after)
+    result = read_result(folder)
+    if result.get("status") == TRIAL:
+        raise UserError(f"{folder} was a trial with trainer.fast_dev_run=true, which leaves no checkpoint to resume")
     if before == after and result.get("status") == "completed":
         raise NothingToDo(
+            folder,
             f"{folder} is complete: {result.get('epochs')} of {before} epochs, test accuracy "
-            f"{result.get('test_acc', float('nan')):.2%}. There is nothing to do"
+            f"{result.get('test_acc', float('nan')):.2%}. There is nothing to do",
         )
 
 
-def _value(config: Any, key: str) -> Any:
+def _check_schedule(folder: Path, config: TrainConfig, epochs: int) -> None:
+    from mnist_lit.build import spans_run
+
+    if spans_run(config.scheduler):
+        planned, name = config.trainer.max_epochs, read_result(folder).get("choices", {}).get("scheduler")
+        raise UserError(
+            f"trainer.max_epochs={epochs}: scheduler={name or config.scheduler.target} spreads the learning rate over "
+            f"the whole run, and this run was planned for {plural(planned, 'epoch')}. With another number it would "
+            f"have been another run from its first step. Legal here: {planned}. Runs with scheduler=none or step can "
+            "be longer"
+        )
+
+
+def _get(config: Any, key: str) -> Any:
     for part in key.split("."):
         if not isinstance(config, Mapping) or part not in config:
             return ABSENT
@@ -156,9 +124,5 @@ def _set(config: dict[str, Any], key: str, value: Any) -> None:
         config[name] = value
 
 
-def _shown(value: Any) -> str:
-    if value is ABSENT:
-        return "none"
-    if isinstance(value, Mapping):
-        return ", ".join(f"{name}: {_shown(part)}" for name, part in value.items())
-    return "null" if value is None else str(value)
+def _show(value: Any) -> str:
+    return "none" if value is ABSENT else show(value)

@@ -1,49 +1,50 @@
-"""The story of a run: `train(config, folder)` fits a network, tests its best checkpoint and writes everything down."""
+"""The story of a run: `train(config, folder)` fits a network, tests its best checkpoint and records everything."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
-import yaml
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.utilities import rank_zero_only
 
-from mnist_lit.choices import loss_warning
-from mnist_lit.config import TrainConfig, flat_options
-from mnist_lit.dashboards.build import dashboard_callbacks
-from mnist_lit.dashboards.predictions import KeepPredictions
+from mnist_lit import private_apis
+from mnist_lit.build import build_data, build_model, import_class
+from mnist_lit.commands import resume_command
+from mnist_lit.config import TrainConfig
+from mnist_lit.console import warning_box
 from mnist_lit.data.datamodule import DigitDataModule
-from mnist_lit.durable import write_text
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, describe_error
 from mnist_lit.models import DigitClassifier
-from mnist_lit.signals import RunInterrupted
-from mnist_lit.training import story
-from mnist_lit.training.build import auto_steps_per_execution, build_data, build_model, threads_worth_having
-from mnist_lit.training.checkpoints import (
+from mnist_lit.models.checkpoint_file import read_checkpoint, read_initial_weights
+from mnist_lit.process import RunInterrupted, raising_keyboard_interrupt
+from mnist_lit.run_folder import (
+    CHECKPOINTS,
     LAST,
-    CheckpointEvery,
-    DurableCheckpointIO,
-    checkpoint_callbacks,
-    position,
-    read_checkpoint,
-    recover_checkpoint,
+    TRIAL,
+    ResultFile,
+    git_commit,
+    lock_folder,
+    package_versions,
+    write_config,
 )
-from mnist_lit.training.commands import resume_command
-from mnist_lit.training.devices import device_name, remember_missing_gpu
-from mnist_lit.training.early_stopping import StopEarly
-from mnist_lit.training.interrupts import StopOnSignal
-from mnist_lit.training.loggers import build_loggers, trackers_finished
-from mnist_lit.training.profiling import build_profiler
-from mnist_lit.training.progress import RunProgress
-from mnist_lit.training.result import ResultFile, git_commit, versions
-from mnist_lit.training.resume import hold
-from mnist_lit.training.run_state import RunState
-from mnist_lit.training.stopwatch import Stopwatch
+from mnist_lit.training import progress
+from mnist_lit.training.callbacks import RandomState, Stopwatch
+from mnist_lit.training.checkpoints import BestCheckpoint, LastCheckpoint, recover_checkpoint, step_of_checkpoint
+from mnist_lit.training.devices import (
+    auto_steps_per_execution,
+    choose_precision,
+    device_name,
+    restoring_threads,
+    useful_threads,
+)
+from mnist_lit.training.loggers import finishing_trackers
+from mnist_lit.training.trainer import build_trainer
 
+AnyCallback = TypeVar("AnyCallback", bound=Callback)
 log = logging.getLogger(__name__)
+BATCH_HOOKS = ("on_train_batch_start", "on_train_batch_end")
 
 
 def train(
@@ -52,140 +53,112 @@ def train(
     origin: dict[str, Any],
     *,
     resume: bool = False,
-    watchers: Sequence[Callback] = (),
+    callbacks: Sequence[Callback] = (),
 ) -> dict[str, Any]:
-    """Train, test and record one run in `folder`, which must exist; returns what its result.json holds.
+    """Train, test and record one run in `folder`, which has to exist. Returns the content of its result.json.
 
-    `origin` says where the config came from, to be written down: the command line, the choices made in its groups.
-    With `resume` the run goes on from its newest whole checkpoint, or from the beginning if it has none. `watchers` are
-    callbacks beside the run's own.
+    `origin` is recorded: the command line and the choices in its groups. With `resume` the run continues from its
+    newest whole checkpoint, or starts again if it has none. `callbacks` are added to the run's own.
 
     Raises:
-        RunInterrupted: on Ctrl-C or SIGTERM, in training once last.ckpt is written.
+        RunInterrupted: on Ctrl-C or SIGTERM; during training, last.ckpt is written first.
     """
-    with hold(folder), threads_restored(), trackers_finished(config.logger):
-        checkpoint = recover_checkpoint(folder / "checkpoints") if resume else None
-        resumed_at = position(checkpoint, config.trainer.max_epochs) if checkpoint else 0 if resume else None
-        rank_zero_only(write_text)(
-            folder / "config.yaml", yaml.safe_dump(config.model_dump(by_alias=True), sort_keys=False)
-        )
-        remember_missing_gpu()
+    with lock_folder(folder), restoring_threads(), finishing_trackers(config.logger):
+        checkpoint = recover_checkpoint(folder / CHECKPOINTS) if resume else None
+        resumed_at = step_of_checkpoint(checkpoint, config.trainer.max_epochs) if checkpoint else 0 if resume else None
+        write_config(folder, config)
+        private_apis.try_all()
+        private_apis.remember_missing_gpu()
         seed_everything(config.seed, verbose=False)
         data = build_data(config)
         model = build_model(config, data.steps_per_epoch)
-        torch.set_num_threads(threads_worth_having(model, config.data.batch_size))
-        stopwatch = Stopwatch()
-        trainer = build_trainer(config, folder, data, stopwatch, resumed_at, watchers)
-        data.steps_per_execution = steps_per_execution(config, model, trainer.strategy.root_device)
-        result = ResultFile(folder, facts(config, model, data, trainer, origin), continued=resume)
+        torch.set_num_threads(useful_threads(model, config.data.batch_size))
+        precision = read_checkpoint(checkpoint).get("precision") if checkpoint else None
+        precision = precision or choose_precision(config.trainer.precision, config.trainer.accelerator, model)
+        trainer = build_trainer(config, folder, data, precision, resumed_at, callbacks)
+        data.steps_per_execution = _steps_per_execution(config, model, trainer.strategy.root_device)
+        if config.init_from and not checkpoint:
+            model.load_state_dict(
+                read_initial_weights(Path(config.init_from), model, config.data.classes), strict=False
+            )
+        result = ResultFile(folder, run_metadata(config, model, data, trainer, origin), resumed=resume)
 
-        with result.status_recorded():
+        with result.recording_status(TRIAL if config.trainer.fast_dev_run else "completed"):
             if checkpoint:
                 log.info(f"resume  {checkpoint}: step {resumed_at:,}")
-            story.opening(config, folder, model, data, trainer)
-            if warning := loss_warning(config.loss.name, model.output):
-                log.warning(story.warning_box("This combination trains badly", warning))
+            progress.print_start(config, folder, model, data, trainer)
+            if warning := model.loss.warning(model.output):
+                log.warning(warning_box("This combination trains badly", warning))
             try:
                 fit(trainer, model, data, checkpoint)
-                result.update(**progress(trainer, stopwatch))
-                result.update(**evaluate_best(trainer, model, data))
-            except RunInterrupted:
-                result.values.update(progress(trainer, stopwatch))
-                kept = folder / "checkpoints" / LAST
-                saved = f"saved {kept}" if kept.exists() else "there was nothing to save yet"
-                go_on = resume_command(story.short(folder))
-                log.warning(f"interrupted at step {trainer.global_step:,}; {saved}. Go on with: {go_on}")
+                result.update(**run_progress(trainer))
+                if config.trainer.fast_dev_run:
+                    trainer.test(model, data, verbose=False)
+                else:
+                    with raising_keyboard_interrupt():
+                        result.update(**evaluate_best(trainer, model, data))
+            except (RunInterrupted, KeyboardInterrupt):
+                result.values.update(run_progress(trainer))
+                last = folder / CHECKPOINTS / LAST
+                saved = f"saved {last}" if last.exists() else "there was nothing to save yet"
+                command = resume_command(progress.relative_path(folder))
+                log.warning(f"interrupted at step {trainer.global_step:,}; {saved}. Continue with: {command}")
                 raise
-        story.ending(folder, result.values)
+        if config.trainer.fast_dev_run:
+            log.info("fast_dev_run: one batch of training, validation and test worked. No checkpoint, no result")
+        else:
+            progress.print_end(config, folder, result.values)
         return result.values
 
 
 def fit(trainer: Trainer, model: DigitClassifier, data: DigitDataModule, checkpoint: Path | None) -> None:
+    """Raises UserError if the checkpoint does not fit the run, or if a class from outside calls sys.exit."""
     try:
-        trainer.fit(model, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+        with raising_keyboard_interrupt():
+            trainer.fit(model, data, ckpt_path=str(checkpoint) if checkpoint else None, weights_only=True)
+    except RunInterrupted:
+        raise
+    except SystemExit as error:
+        raise UserError(f"a class of the config ended the training: {describe_error(error)}") from error
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        if checkpoint is None or run_state(trainer).started:
+        if checkpoint is None or _callback(trainer, RandomState).started:
             raise
         raise UserError(f"{checkpoint}: does not fit this run: {error}") from error
+    last = _callback(trainer, LastCheckpoint).best_model_path
+    if last and not _same_weights(model, read_checkpoint(last)["state_dict"]):
+        log.warning(
+            "A callback has changed the weights after the last checkpoint. The test uses the best checkpoint, which "
+            "does not have this change"
+        )
 
 
-def run_state(trainer: Trainer) -> RunState:
-    return next(callback for callback in trainer.callbacks if isinstance(callback, RunState))  # type: ignore[attr-defined]
+def evaluate_best(trainer: Trainer, model: DigitClassifier, data: DigitDataModule) -> dict[str, Any]:
+    """The best checkpoint on the validation set and, this one time, on the test set."""
+    path = _callback(trainer, BestCheckpoint).best_model_path
+    if not path:
+        raise UserError("training ended before the first validation, so there is no checkpoint to test")
+    best = read_checkpoint(path)
+    model.load_state_dict(best["state_dict"])
+    loggers, trainer.loggers = trainer.loggers, []  # the curves have this epoch already
+    (validation,) = trainer.validate(model, data, verbose=False)
+    trainer.loggers = loggers
+    (test,) = trainer.test(model, data, verbose=False)
+    metrics = {name: round(value, 6) for name, value in {**validation, **test}.items() if name != "step"}
+    return {"best_epoch": best["epoch"] + 1} | metrics
 
 
-def steps_per_execution(config: TrainConfig, model: DigitClassifier, device: torch.device) -> int:
-    chosen = config.trainer.steps_per_execution
-    if chosen == "auto":
-        return auto_steps_per_execution(model, config.data.batch_size, accelerated=device.type != "cpu")
-    return chosen
-
-
-@contextmanager
-def threads_restored() -> Iterator[None]:
-    """The next run in this process may be of a larger network."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-def build_trainer(
-    config: TrainConfig,
-    folder: Path,
-    data: DigitDataModule,
-    stopwatch: Stopwatch,
-    resumed_at: int | None = None,
-    watchers: Sequence[Callback] = (),
-) -> Trainer:
-    checkpoints = folder / "checkpoints"
-    return Trainer(
-        accelerator=config.trainer.accelerator,
-        devices=config.trainer.devices,
-        strategy="ddp" if config.trainer.devices > 1 else "auto",
-        max_epochs=config.trainer.max_epochs,
-        precision=config.trainer.precision,
-        logger=build_loggers(config.logger, folder, data, flat_options(config), resumed_at),
-        callbacks=[
-            stopwatch,
-            RunProgress(data.steps_per_epoch),
-            KeepPredictions(folder / "test_predictions.npz"),
-            *dashboard_callbacks(config.callbacks.options(), flat_options(config)),
-            RunState(),
-            StopOnSignal(checkpoints / LAST),
-            *timed_checkpoints(config, checkpoints / LAST),
-            *early_stopping(config),
-            *watchers,
-            *checkpoint_callbacks(checkpoints, config.checkpoint.monitor, config.checkpoint.mode),
-        ],
-        plugins=[DurableCheckpointIO()],
-        profiler=build_profiler(config.trainer.profiler, folder),
-        num_sanity_val_steps=0 if resumed_at else -1,  # all of it once before training: the accuracy of guessing
-        log_every_n_steps=1,  # counts blocks, and only for Lightning's own logging, which is not used
-        enable_model_summary=False,
-        default_root_dir=folder,
-    )
-
-
-def timed_checkpoints(config: TrainConfig, path: Path) -> list[CheckpointEvery]:
-    seconds = config.checkpoint.every_seconds
-    return [] if seconds is None else [CheckpointEvery(path, seconds)]
-
-
-def early_stopping(config: TrainConfig) -> list[StopEarly]:
-    patience = config.trainer.early_stopping_patience
-    return [] if patience is None else [StopEarly(config.checkpoint.monitor, config.checkpoint.mode, patience)]
-
-
-def facts(
+def run_metadata(
     config: TrainConfig, model: DigitClassifier, data: DigitDataModule, trainer: Trainer, origin: dict[str, Any]
 ) -> dict[str, Any]:
     """What is known of a run before it starts."""
     return {
+        "started": datetime.now().isoformat(timespec="seconds"),
         "seed": config.seed,
+        "tags": config.tags,
+        "limited": {f"trainer.limit_{split}_batches": limit for split, limit in config.trainer.limits.items()},
         "params": model.parameter_count,
         "device": device_name(trainer.strategy.root_device),
-        "precision": config.trainer.precision,
+        "precision": trainer.precision,
         "data": {
             "name": data.name,
             "fallback": getattr(config.data, "fallback_reason", None) is not None,
@@ -194,13 +167,14 @@ def facts(
             "test_size": len(data.splits.test),
             "checksums": data.splits.checksums,
         },
-        "versions": versions(),
+        "versions": package_versions(),
         "git_commit": git_commit(),
         **origin,
     }
 
 
-def progress(trainer: Trainer, stopwatch: Stopwatch) -> dict[str, Any]:
+def run_progress(trainer: Trainer) -> dict[str, Any]:
+    stopwatch = _callback(trainer, Stopwatch)
     return {
         "epochs": trainer.current_epoch,
         "global_step": trainer.global_step,
@@ -209,12 +183,29 @@ def progress(trainer: Trainer, stopwatch: Stopwatch) -> dict[str, Any]:
     }
 
 
-def evaluate_best(trainer: Trainer, model: DigitClassifier, data: DigitDataModule) -> dict[str, Any]:
-    """The best checkpoint on the validation set and, this once, on the test set."""
-    best = read_checkpoint(trainer.checkpoint_callbacks[0].best_model_path)  # type: ignore[attr-defined]
-    model.load_state_dict(best["state_dict"])
-    trainer.validate(model, data, verbose=False)
-    metrics = dict(trainer.callback_metrics)
-    trainer.test(model, data, verbose=False)
-    metrics |= trainer.callback_metrics
-    return {"best_epoch": best["epoch"] + 1} | {name: round(float(value), 6) for name, value in metrics.items()}
+def _steps_per_execution(config: TrainConfig, model: DigitClassifier, device: torch.device) -> int:
+    chosen = config.trainer.steps_per_execution
+    if config.trainer.fast_dev_run:
+        return 1
+    if chosen != "auto":
+        return chosen
+    if _callbacks_need_batches(config):
+        return 1
+    return auto_steps_per_execution(model, config.data.batch_size, accelerated=device.type != "cpu")
+
+
+def _callbacks_need_batches(config: TrainConfig) -> bool:
+    """Whether a callback from outside the package has a hook that Lightning calls for each training batch."""
+    classes = [
+        import_class(str(entry.target), "callbacks", entry.options) for entry in config.callbacks.entries.values()
+    ]
+    return any(getattr(found, hook) is not getattr(Callback, hook) for found in classes for hook in BATCH_HOOKS)
+
+
+def _callback(trainer: Trainer, kind: type[AnyCallback]) -> AnyCallback:
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return next(callback for callback in callbacks if type(callback) is kind)
+
+
+def _same_weights(model: DigitClassifier, saved: dict[str, torch.Tensor]) -> bool:
+    return all(torch.equal(weights.cpu(), saved[name]) for name, weights in model.state_dict().items() if name in saved)

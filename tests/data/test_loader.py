@@ -1,12 +1,12 @@
-"""The data path: every sample once an epoch, in an order that (seed, epoch) alone decide, in blocks of any size."""
+"""A loader yields every sample once per epoch. The order depends only on seed and epoch, for blocks of any size."""
 
 import pytest
 import torch
 
-from mnist_lit.data.datasets import Part
+from mnist_lit.data.datasets import Split
 from mnist_lit.data.loader import EvalLoader, Normalize, TrainLoader, epoch_order
 
-PART = Part(torch.arange(101 * 784).remainder(251).to(torch.uint8).view(101, 1, 28, 28), torch.arange(101))
+PART = Split(torch.arange(101 * 784).remainder(251).to(torch.uint8).view(101, 1, 28, 28), torch.arange(101))
 
 
 def loader(*, batch_size: int = 8, steps_per_execution: int = 3, seed: int = 0) -> TrainLoader:
@@ -21,7 +21,7 @@ def batches(source: TrainLoader) -> list[list[int]]:
 
 @pytest.mark.parametrize("batch_size", [1, 7, 8, 101])
 @pytest.mark.parametrize("steps_per_execution", [1, 3, 1000])
-def test_every_sample_comes_once_whatever_the_batch_and_the_block(batch_size: int, steps_per_execution: int) -> None:
+def test_every_sample_comes_once_for_any_batch_and_block_size(batch_size: int, steps_per_execution: int) -> None:
     source = loader(batch_size=batch_size, steps_per_execution=steps_per_execution)
     assert len(list(source)) == len(source)
     seen = batches(source)
@@ -33,7 +33,7 @@ def test_block_size_does_not_change_the_batches() -> None:
     assert batches(loader(steps_per_execution=1)) == batches(loader(steps_per_execution=5))
 
 
-def test_order_is_a_function_of_seed_and_epoch_alone() -> None:
+def test_the_order_depends_only_on_seed_and_epoch() -> None:
     source = loader()
     first = batches(source)
     torch.randperm(10)
@@ -45,7 +45,7 @@ def test_order_is_a_function_of_seed_and_epoch_alone() -> None:
     assert not torch.equal(epoch_order(101, seed=1, epoch=0), epoch_order(101, seed=0, epoch=1))
 
 
-def test_position_is_restored_in_mid_epoch_and_forgotten_at_its_end() -> None:
+def test_the_position_in_an_epoch_is_restored_and_ends_with_the_epoch() -> None:
     whole = batches(loader())
     source, resumed = loader(), loader()
     iterator = iter(source)
@@ -55,7 +55,7 @@ def test_position_is_restored_in_mid_epoch_and_forgotten_at_its_end() -> None:
     assert batches(resumed) == whole
 
 
-def test_images_are_normalised_and_match_their_labels() -> None:
+def test_images_are_normalized_and_match_their_labels() -> None:
     for block in loader():
         for images, labels in block:
             assert torch.allclose(images, (PART.images[labels] / 255 - 0.5) / 0.5, atol=1e-6)

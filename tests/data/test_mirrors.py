@@ -1,4 +1,4 @@
-"""Mirrors and disks that misbehave: each failure is named, the next mirror is tried, nothing half-made stays."""
+"""Bad mirrors and full disks: errors name each failure, the next mirror is used, and no partial file stays."""
 
 import gzip
 import hashlib
@@ -16,12 +16,19 @@ from typing import Any
 import pytest
 
 from mnist_lit.data import files
-from mnist_lit.data.files import MNISTFile, MNISTUnavailable, ensure_mnist, faults, raw_folder
+from mnist_lit.data.files import DataFile, DataUnavailable, FileSet, ensure_files, find_faults
 
 CONTENT = random.Random(0).randbytes(300_000)
 ARCHIVE = gzip.compress(CONTENT, mtime=0)
-FILE = MNISTFile("train-images-idx3-ubyte", hashlib.md5(ARCHIVE).hexdigest(), hashlib.md5(CONTENT).hexdigest())
-Behaviour = Callable[[BaseHTTPRequestHandler, bytes], None]
+FILE = DataFile("train-images-idx3-ubyte", hashlib.md5(ARCHIVE).hexdigest(), hashlib.md5(CONTENT).hexdigest())
+
+
+def file_set(root: Path, *mirrors: str) -> FileSet:
+    """A data set with one small archive, which stands for MNIST."""
+    return FileSet(root=root, files={"train_images": FILE}, mirrors=mirrors)
+
+
+Behavior = Callable[[BaseHTTPRequestHandler, bytes], None]
 
 
 def error_500(request: BaseHTTPRequestHandler, archive: bytes) -> None:
@@ -40,32 +47,32 @@ def longer_than_announced(request: BaseHTTPRequestHandler, archive: bytes) -> No
     answer(request, len(archive) - 1000, archive)
 
 
-def drops_the_line_half_way(request: BaseHTTPRequestHandler, archive: bytes) -> None:
+def closes_the_connection_half_way(request: BaseHTTPRequestHandler, archive: bytes) -> None:
     answer(request, len(archive), archive[: len(archive) // 2])
 
 
-def says_nothing(request: BaseHTTPRequestHandler, archive: bytes) -> None:
+def sends_nothing(request: BaseHTTPRequestHandler, archive: bytes) -> None:
     time.sleep(2)
 
 
-def falls_silent_half_way(request: BaseHTTPRequestHandler, archive: bytes) -> None:
+def stops_sending_half_way(request: BaseHTTPRequestHandler, archive: bytes) -> None:
     answer(request, len(archive), archive[: len(archive) // 2])
     request.wfile.flush()
     time.sleep(2)
 
 
-def no_http(request: BaseHTTPRequestHandler, archive: bytes) -> None:
+def is_no_http_server(request: BaseHTTPRequestHandler, archive: bytes) -> None:
     request.wfile.write(b"SSH-2.0-OpenSSH_9.6\r\n")
 
 
-def absurd_length(request: BaseHTTPRequestHandler, archive: bytes) -> None:
+def invalid_length(request: BaseHTTPRequestHandler, archive: bytes) -> None:
     request.send_response(200)
     request.send_header("Content-Length", "many")
     request.end_headers()
     request.wfile.write(archive[1:])
 
 
-def redirects_in_circles(request: BaseHTTPRequestHandler, archive: bytes) -> None:
+def redirects_to_itself(request: BaseHTTPRequestHandler, archive: bytes) -> None:
     request.send_response(302)
     request.send_header("Location", request.path)
     request.end_headers()
@@ -79,17 +86,16 @@ def answer(request: BaseHTTPRequestHandler, announced: int, content: bytes) -> N
 
 
 @pytest.fixture
-def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Behaviour], str]]:
-    """Serves one small archive, which stands for all of MNIST here, in the way that it is told to."""
-    monkeypatch.setattr(files, "FILES", (FILE,))
+def mirror() -> Iterator[Callable[[Behavior], str]]:
+    """Starts a server that sends the archive with the given behavior, and returns its URL."""
     opened = []
 
-    def serve(behaviour: Behaviour) -> str:
+    def serve(behavior: Behavior) -> str:
         class Handler(BaseHTTPRequestHandler):
             def log_message(self, *_: Any) -> None: ...
 
             def do_GET(self) -> None:
-                behaviour(self, ARCHIVE)
+                behavior(self, ARCHIVE)
 
         server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         server.daemon_threads = True
@@ -108,57 +114,57 @@ def good(request: BaseHTTPRequestHandler, archive: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("behaviour", "reason"),
+    ("behavior", "reason"),
     [
         (error_404, "HTTP 404"),
         (error_500, "HTTP 500"),
         (garbage, "MD5"),
         (longer_than_announced, "MD5"),
-        (drops_the_line_half_way, "the line broke after 150,"),
-        (says_nothing, "timed out"),
-        (falls_silent_half_way, "timed out"),
-        (no_http, "SSH-2.0"),
-        (absurd_length, "MD5"),
-        (redirects_in_circles, "redirect"),
+        (closes_the_connection_half_way, "the connection broke after 150,"),
+        (sends_nothing, "timed out"),
+        (stops_sending_half_way, "timed out"),
+        (is_no_http_server, "SSH-2.0"),
+        (invalid_length, "MD5"),
+        (redirects_to_itself, "redirect"),
     ],
 )
-def test_a_failure_is_named_and_the_next_mirror_tried(
-    behaviour: Behaviour,
+def test_a_failed_mirror_is_named_and_the_next_one_is_used(
+    behavior: Behavior,
     reason: str,
-    mirror: Callable[[Behaviour], str],
+    mirror: Callable[[Behavior], str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
     monkeypatch.setattr(files, "TIMEOUT", 0.5)
-    bad = mirror(behaviour)
-    with pytest.raises(MNISTUnavailable) as caught:
-        ensure_mnist(tmp_path, [bad])
+    bad = mirror(behavior)
+    with pytest.raises(DataUnavailable) as caught:
+        ensure_files(file_set(tmp_path, bad))
     assert bad in str(caught.value)
     assert reason in str(caught.value)
-    assert not [path for path in raw_folder(tmp_path).iterdir() if path.name != ".lock"], "nothing half-made is left"
+    assert not [path for path in file_set(tmp_path).path.iterdir() if path.name != ".lock"], "no partial file is left"
 
-    ensure_mnist(tmp_path, [bad, mirror(good)])
-    assert faults(tmp_path) == {}
+    ensure_files(file_set(tmp_path, bad, mirror(good)))
+    assert find_faults(file_set(tmp_path)) == {}
 
 
-def test_a_disk_too_full_for_the_download_is_named(mirror: Callable[[Behaviour], str], tmp_path: Path) -> None:
+def test_a_full_disk_at_a_download_is_one_clear_error(mirror: Callable[[Behavior], str], tmp_path: Path) -> None:
     code = f"""
 from mnist_lit.data import files
-files.FILES = (files.MNISTFile(*{tuple(FILE)!r}),)
+files_of_set = {{"train_images": files.DataFile(*{tuple(FILE)!r})}}
 try:
-    files.ensure_mnist({str(tmp_path)!r}, [{mirror(good)!r}])
-except files.MNISTUnavailable as error:
+    files.ensure_files(files.FileSet(root={str(tmp_path)!r}, files=files_of_set, mirrors=[{mirror(good)!r}]))
+except files.DataUnavailable as error:
     print(error)
 """
     done = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=False,
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000)),
     )
     assert "cannot be written" in done.stdout
-    assert str(raw_folder(tmp_path)) in done.stdout
+    assert str(file_set(tmp_path).path) in done.stdout
     assert not done.stderr
-    assert not list(raw_folder(tmp_path).glob("*ubyte*"))
-    assert not list(raw_folder(tmp_path).glob(".*ubyte*")), "what was half written is gone"
+    assert not list(file_set(tmp_path).path.glob("*ubyte*"))
+    assert not list(file_set(tmp_path).path.glob(".*ubyte*")), "no partial file is left"

@@ -1,4 +1,4 @@
-"""An exported network is one file that answers as the checkpoint does, and .onnx does so without torch."""
+"""An exported network is one file with the checkpoint's predictions. An .onnx file works without torch."""
 
 import json
 import os
@@ -11,15 +11,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks.own_styles import STYLES
 from mnist_lit.cli import app
-from mnist_lit.digits.checkpoint import CheckpointNetwork
-from mnist_lit.digits.networks import OnnxNetwork, open_network
+from mnist_lit.digits.trained_network import CheckpointNetwork, OnnxNetwork, open_network
 from mnist_lit.errors import UserError
-from tests.conftest import PROJECT
+from tests.configs import PROJECT
+from tests.digits.picture_styles import STYLES
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
-WITHOUT = """
+MAIN_WITHOUT = """
 import sys
 
 class Missing:
@@ -34,46 +33,51 @@ main()
 """
 
 
-def without(missing: set[str], *arguments: object) -> subprocess.CompletedProcess[str]:
-    """`mnist-lit …` where these packages are not installed."""
-    code = WITHOUT.format(missing=missing, arguments=[str(argument) for argument in arguments])
+def run_without(missing: set[str], *arguments: object) -> subprocess.CompletedProcess[str]:
+    """Run `mnist-lit` as if these packages were not installed."""
+    code = MAIN_WITHOUT.format(missing=missing, arguments=[str(argument) for argument in arguments])
     environment = os.environ | {"PYTHONPATH": str(PROJECT)}
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    return subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, encoding="utf-8", check=False
+    )
 
 
 @pytest.fixture(scope="module")
 def model(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("export") / "model.onnx"
     done = CliRunner().invoke(app, ["export", str(small_run), "--out", str(path)], catch_exceptions=False)
-    assert "checked on 360 test images: 0 answers differ" in done.stdout
+    assert "checked on 360 test images: 0 predictions differ" in done.stdout
     return path
 
 
-def test_onnx_is_one_file_for_any_number_of_pictures(model: Path, small_run: Path) -> None:
+@pytest.mark.slow
+def test_onnx_is_one_file_and_takes_any_number_of_pictures(model: Path, small_run: Path) -> None:
     assert [path.name for path in model.parent.iterdir()] == ["model.onnx"]
     exported, checkpoint = OnnxNetwork(model), CheckpointNetwork(small_run)
-    for some in (PIXELS[:1], PIXELS):
-        assert np.abs(exported(some) - checkpoint(some)).max() < 1e-5
-        assert np.allclose(exported(some).sum(1), 1, atol=1e-5)
+    for pixels in (PIXELS[:1], PIXELS):
+        assert np.abs(exported(pixels) - checkpoint(pixels)).max() < 1e-5
+        assert np.allclose(exported(pixels).sum(1), 1, atol=1e-5)
     assert exported.about == checkpoint.about
-    known = exported.session.get_modelmeta().custom_metadata_map
-    assert json.loads(known["labels"]) == list("0123456789")
-    assert "28 x 28" in known["preparation"]
+    metadata = exported.session.get_modelmeta().custom_metadata_map
+    assert json.loads(metadata["labels"]) == list("0123456789")
+    assert "28 x 28" in metadata["preparation"]
 
 
-def test_pt2_is_loaded_by_torch_alone(small_run: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_pt2_is_loaded_with_torch_alone(small_run: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["export", str(small_run), "--format", "pt2", "--out", str(tmp_path / "model.pt2")])
-    assert "0 answers differ" in done.stdout, done.output
-    found = {"metadata.json": ""}
-    program = torch.export.load(tmp_path / "model.pt2", extra_files=found).module()
+    assert "0 predictions differ" in done.stdout, done.output
+    extra_files = {"metadata.json": ""}
+    program = torch.export.load(tmp_path / "model.pt2", extra_files=extra_files).module()
     assert (
         np.abs(program(torch.from_numpy(PIXELS)).detach().numpy() - CheckpointNetwork(small_run)(PIXELS)).max() < 1e-5
     )
-    assert "preparation" in json.loads(found["metadata.json"])
+    assert "preparation" in json.loads(extra_files["metadata.json"])
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
-def test_int8_is_smaller_and_says_what_it_changes(good_run: Path, tmp_path: Path) -> None:
+def test_int8_is_smaller_and_almost_as_accurate(good_run: Path, tmp_path: Path) -> None:
     sizes = []
     for options in ([], ["--int8"]):
         path = tmp_path / f"model{len(options)}.onnx"
@@ -85,20 +89,21 @@ def test_int8_is_smaller_and_says_what_it_changes(good_run: Path, tmp_path: Path
     assert float(accuracies[1][:-1]) > float(accuracies[0][:-1]) - 1
 
 
-def test_int8_takes_fewer_pictures_than_it_would_like(small_run: Path, tmp_path: Path) -> None:
-    """scikit-learn's digits are not two thousand."""
+@pytest.mark.slow
+def test_int8_works_with_few_training_images(small_run: Path, tmp_path: Path) -> None:
+    """scikit-learn's data set has fewer than 2,000 digits."""
     arguments = ["export", str(small_run), "--out", str(tmp_path / "small.onnx"), "--int8"]
     assert "checked on 360 test images" in CliRunner().invoke(app, arguments, catch_exceptions=False).stdout
 
 
-def test_predict_reads_with_onnx_where_nothing_heavy_is_installed(model: Path, small_run: Path, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_predict_with_onnx_needs_no_heavy_package(model: Path, small_run: Path, tmp_path: Path) -> None:
     picture = tmp_path / "3.jpg"
     picture.write_bytes(STYLES["photo"](3, np.random.default_rng(0)))
     heavy = {
         "torch",
         "torchvision",
         "lightning",
-        "scipy",
         "pandas",
         "sklearn",
         "matplotlib",
@@ -106,59 +111,61 @@ def test_predict_reads_with_onnx_where_nothing_heavy_is_installed(model: Path, s
         "yaml",
         "filelock",
     }
-    done = without(heavy, "predict", model, "--json", picture)
+    done = run_without(heavy, "predict", model, "--json", picture)
     assert done.returncode == 0, done.stderr
-    (read,) = json.loads(done.stdout)
+    (record,) = json.loads(done.stdout)
     printed = CliRunner().invoke(app, ["predict", str(small_run), "--json", str(picture)]).stdout
-    assert read["probability"] == pytest.approx(json.loads(printed)[0]["probability"], abs=1e-5)
-    refused = without(heavy, "predict", small_run, picture)
+    assert record["probability"] == pytest.approx(json.loads(printed)[0]["probability"], abs=1e-5)
+    refused = run_without(heavy, "predict", small_run, picture)
     assert refused.returncode == 1
     assert refused.stderr.splitlines() == [
         "error: torch is not installed, and a checkpoint needs it; an exported .onnx does not"
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("missing", "command", "extra"),
     [("onnxscript", "export", "export"), ("fastapi", "demo", "demo"), ("uvicorn", "demo", "demo")],
 )
-def test_a_missing_extra_is_one_line(small_run: Path, missing: str, command: str, extra: str) -> None:
-    done = without({missing}, command, small_run)
+def test_a_missing_extra_gives_one_line(small_run: Path, missing: str, command: str, extra: str) -> None:
+    done = run_without({missing}, command, small_run)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == f"error: {missing} is not installed; pip install -e '.[{extra}]'"
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        (["--out", "model.txt"], "should end with .onnx"),
+        (["--out", "model.txt"], "must end with .onnx"),
         (["--out", "nowhere/model.onnx"], "there is no folder nowhere"),
         (["--format", "pt2", "--int8"], "only onnx"),
     ],
 )
-def test_what_cannot_be_exported_is_said(small_run: Path, options: list[str], said: str) -> None:
-    with pytest.raises(UserError, match=said):
+def test_wrong_export_options_are_refused(small_run: Path, options: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
         CliRunner().invoke(app, ["export", str(small_run), *options], catch_exceptions=False)
 
 
-def test_an_export_that_answers_otherwise_is_not_written(
+@pytest.mark.slow
+def test_an_export_with_other_predictions_is_not_written(
     small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mnist_lit.digits import export
 
-    made = export.save_onnx
+    original = export.save_onnx
 
-    def spoilt(*arguments: object) -> export.Answers:
-        answers = made(*arguments)  # type: ignore[arg-type]
-        return lambda pixels: answers(pixels) + np.float32(2e-5)
+    def save_wrong(*arguments: object) -> export.Classify:
+        classify = original(*arguments)  # type: ignore[arg-type]
+        return lambda pixels: classify(pixels) + np.float32(2e-5)
 
-    monkeypatch.setattr(export, "save_onnx", spoilt)
+    monkeypatch.setattr(export, "save_onnx", save_wrong)
     with pytest.raises(UserError, match="is not written"):
         export.export_run(small_run, "onnx", tmp_path / "model.onnx")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_strangers_onnx_file_is_refused(tmp_path: Path) -> None:
+def test_an_onnx_file_of_another_program_is_refused(tmp_path: Path) -> None:
     import onnx
     from onnx import TensorProto, helper
 

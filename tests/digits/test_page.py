@@ -1,70 +1,56 @@
-"""The page in a real browser: digits drawn with the mouse and with the keyboard are read while they are drawn."""
+"""The page in a real browser: it reads digits while they are drawn with the mouse or the keyboard."""
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from benchmarks.own_strokes import written
-from benchmarks.own_styles import STYLES
-from tests.conftest import PROJECT
+from tests.configs import PROJECT
+from tests.digits.pen_strokes import write_digit
+from tests.digits.picture_styles import STYLES
 
-playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-pytestmark = [
-    pytest.mark.mnist,
-    pytest.mark.skipif(CHROMIUM is None, reason=f"no browser is installed ({', '.join(NAMES)})"),
-]
+pytestmark = [pytest.mark.slow, pytest.mark.mnist]
 
 
 @pytest.fixture(scope="module")
 def address(good_run: Path) -> Iterator[str]:
     command = [sys.executable, "-c", "from mnist_lit.cli import main; main()", "demo", str(good_run), "--port", "0"]
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
-    demo = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    demo = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8")
     assert demo.stdout
     demo.stdout.readline()
-    found = re.search(r"http://127\.0\.0\.1:\d+/", demo.stdout.readline())
-    assert found
-    yield found[0]
+    url = re.search(r"http://127\.0\.0\.1:\d+/", demo.stdout.readline())
+    assert url
+    yield url[0]
     demo.terminate()
     demo.wait(20)
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as tools:
-        chromium = tools.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
 
 
 @pytest.fixture(params=["light", "dark"])
 def page(browser: Any, address: str, request: pytest.FixtureRequest) -> Iterator[Any]:
     page = browser.new_page(color_scheme=request.param, viewport={"width": 1000, "height": 800})
-    page.asked, page.faults = [], []
-    page.on("request", lambda asked: page.asked.append(asked.url))
-    page.on("pageerror", lambda fault: page.faults.append(str(fault)))
+    page.urls, page.errors = [], []
+    page.on("request", lambda sent: page.urls.append(sent.url))
+    page.on("pageerror", lambda error: page.errors.append(str(error)))
     page.goto(address)
     yield page
-    assert page.faults == []
-    assert all(url.startswith((address, "data:", "blob:")) for url in page.asked)
+    assert page.errors == []
+    assert all(url.startswith((address, "data:", "blob:")) for url in page.urls)
     page.close()
 
 
 def draw(page: Any, digit: int, rng: np.random.Generator) -> None:
     box = page.locator("#pad").bounding_box()
     corner, size = np.array([box["x"], box["y"]]), np.array([box["width"], box["height"]])
-    for stroke in written(digit, rng):
+    for stroke in write_digit(digit, rng):
         points = corner + size * (0.2 + 0.6 * stroke[[*range(0, len(stroke), 8), -1]])
         page.mouse.move(*points[0])
         page.mouse.down()
@@ -73,33 +59,33 @@ def draw(page: Any, digit: int, rng: np.random.Generator) -> None:
         page.mouse.up()
 
 
-def until(page: Any, condition: str) -> None:
-    """playwright's own way of waiting is forbidden by the page's content security policy."""
+def wait_until(page: Any, condition: str) -> None:
+    """The page's content security policy forbids playwright's own `wait_for_function`."""
     deadline = time.monotonic() + 20
     while not page.evaluate(condition):
         assert time.monotonic() < deadline, condition
         page.wait_for_timeout(10)
 
 
-def answer(page: Any) -> str:
-    """What the page says once it has answered the newest drawing."""
-    until(page, "!asking && !stale")
+def read_answer(page: Any) -> str:
+    """The text of the page after it has read the newest drawing."""
+    wait_until(page, "!busy && !stale")
     return str(page.inner_text("#answer"))
 
 
 def test_drawn_digits_are_read(page: Any) -> None:
-    rng, read = np.random.default_rng(1), []
+    rng, answers = np.random.default_rng(1), []
     for digit in range(10):
         page.keyboard.press("Escape")
         draw(page, digit, rng)
-        read.append(answer(page))
-    assert sum(said == str(digit) for digit, said in enumerate(read)) >= 9, read
+        answers.append(read_answer(page))
+    assert sum(answer == str(digit) for digit, answer in enumerate(answers)) >= 9, answers
     assert page.locator("#bars li.best").count() == 1
     seen = page.evaluate("[...at('seen').getContext('2d').getImageData(0, 0, 28, 28).data].filter(v => v > 128).length")
-    assert seen > 28 * 28, "beside the opaque channel some pixels are lit"
+    assert seen > 28 * 28, "only the alpha channel has values"
 
 
-def test_undo_takes_back_a_stroke_and_clear_everything(page: Any) -> None:
+def test_undo_removes_a_stroke_and_clear_removes_all(page: Any) -> None:
     draw(page, 1, np.random.default_rng(0))
     strokes = page.evaluate("strokes.length")
     draw(page, 1, np.random.default_rng(0))
@@ -107,11 +93,11 @@ def test_undo_takes_back_a_stroke_and_clear_everything(page: Any) -> None:
         page.click("#undo")
     assert page.evaluate("strokes.length") == strokes
     page.click("#clear")
-    assert answer(page) == "Nothing drawn yet"
+    assert read_answer(page) == "Nothing drawn yet"
     assert page.is_disabled("#undo")
 
 
-def test_the_keyboard_draws(page: Any) -> None:
+def test_the_keyboard_can_draw(page: Any) -> None:
     page.focus("#pad")
     for _ in range(10):
         page.keyboard.press("ArrowUp")
@@ -119,20 +105,39 @@ def test_the_keyboard_draws(page: Any) -> None:
     for _ in range(22):
         page.keyboard.press("ArrowDown")
     page.keyboard.press(" ")
-    assert answer(page) == "1"
+    assert read_answer(page) == "1"
 
 
-def test_a_picture_is_uploaded_and_a_broken_one_is_said_to_be(page: Any, tmp_path: Path) -> None:
+def test_a_picture_can_be_uploaded_and_a_broken_one_gives_a_message(page: Any, tmp_path: Path) -> None:
     (tmp_path / "four.jpg").write_bytes(STYLES["squared paper"](4, np.random.default_rng(0)))
     (tmp_path / "broken.png").write_bytes(b"no picture")
     page.set_input_files("#file", tmp_path / "four.jpg")
-    until(page, "at('answer').textContent === '4'")
+    wait_until(page, "at('answer').textContent === '4'")
     page.set_input_files("#file", tmp_path / "broken.png")
-    until(page, "at('answer').textContent.includes('no picture')")
+    wait_until(page, "at('answer').textContent.includes('no picture')")
 
 
-def test_on_a_phone_nothing_is_wider_than_the_screen(page: Any) -> None:
+@pytest.mark.parametrize("kind", ["drop", "paste"])
+def test_a_picture_can_be_dropped_or_pasted(page: Any, kind: str) -> None:
+    content = list(STYLES["squared paper"](4, np.random.default_rng(0)))
+    page.evaluate(
+        """([kind, content]) => {
+            const data = new DataTransfer();
+            data.items.add(new File([new Uint8Array(content)], "four.jpg", {type: "image/jpeg"}));
+            const options = {bubbles: true, cancelable: true, dataTransfer: data, clipboardData: data};
+            document.body.dispatchEvent(new (kind === "drop" ? DragEvent : ClipboardEvent)(kind, options));
+        }""",
+        [kind, content],
+    )
+    wait_until(page, "at('answer').textContent === '4'")
+
+
+def test_on_a_phone_the_answer_stands_right_under_the_pad(page: Any) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     draw(page, 8, np.random.default_rng(0))
-    answer(page)
+    read_answer(page)
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    boxes = [page.locator(name).bounding_box() for name in ("#pad", "#answer", "#clear", "#help")]
+    for upper, lower in pairwise(boxes):
+        assert upper["y"] + upper["height"] <= lower["y"]
+    assert boxes[1]["y"] + boxes[1]["height"] < 740

@@ -1,4 +1,4 @@
-"""`mnist-lit predict` and `mnist-lit evaluate --pictures` on files as people have them."""
+"""`mnist-lit predict` and `mnist-lit evaluate --pictures` on picture files."""
 
 import csv
 import io
@@ -10,10 +10,11 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from benchmarks.own_styles import STYLES
 from mnist_lit.cli import app
 from mnist_lit.errors import UserError
-from tests.digits.test_preparation import several
+from tests.digits.hard_pictures import HARD_STYLES, PAGES, write_row
+from tests.digits.picture_styles import STYLES, Style, colorize, draw_strokes, encode
+from tests.digits.test_preparation import photograph_digits
 
 
 def call(*arguments: object, input: bytes | None = None) -> Result:
@@ -26,15 +27,17 @@ def folder(tmp_path: Path) -> Path:
     pictures.mkdir()
     for digit in (3, 7):
         (pictures / f"{digit}_photo.jpg").write_bytes(STYLES["photo"](digit, np.random.default_rng(digit)))
-    (pictures / "notes.txt").write_text("no picture, and not looked at")
+    (pictures / "notes.txt").write_text("no picture, so it is ignored", encoding="utf-8")
     return pictures
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
-def test_pictures_of_every_style_are_read(good_run: Path, tmp_path: Path) -> None:
-    for number, style in enumerate(STYLES):
+@pytest.mark.parametrize("styles", [STYLES, HARD_STYLES], ids=["usual", "hard"])
+def test_pictures_of_every_style_are_read(good_run: Path, tmp_path: Path, styles: dict[str, Style]) -> None:
+    for number, style in enumerate(styles):
         for digit in range(number % 3, 10, 3):
-            drawn = STYLES[style](digit, np.random.default_rng([number, digit]))
+            drawn = styles[style](digit, np.random.default_rng([number, digit]))
             (tmp_path / f"{digit}_{style}.png").write_bytes(drawn)
     printed = call("evaluate", good_run, "--pictures", tmp_path).stdout
     assert f"{len(list(tmp_path.iterdir())):,} pictures" in printed
@@ -50,14 +53,15 @@ def test_json_lists_a_record_for_each_file(small_run: Path, folder: Path) -> Non
     assert records["broken.png"]["error"] == "is not a picture that can be read"
     assert records["missing.png"]["error"] == "No such file or directory"
     good = records["3_photo.jpg"]
-    assert set(good) == {"file", "prediction", "probability", "top"}
-    assert [good["prediction"], good["probability"]] == list(good["top"][0].values())
+    assert good.keys() - {"reason"} == {"file", "prediction", "probability", "top", "box"}
+    assert good["probability"] == good["top"][0]["probability"]
+    assert good["prediction"] == (None if "reason" in good else good["top"][0]["digit"])
     shares = [choice["probability"] for choice in good["top"]]
     assert len(shares) == 3
     assert shares == sorted(shares, reverse=True)
 
 
-def test_one_bad_picture_is_one_line_and_the_rest_is_read(small_run: Path, folder: Path) -> None:
+def test_a_bad_picture_gives_one_line_and_the_others_are_read(small_run: Path, folder: Path) -> None:
     (folder / "4_empty.png").write_bytes(b"")
     (folder / "nothing").mkdir()
     done = call("predict", small_run, folder / "nothing", folder)
@@ -69,15 +73,21 @@ def test_one_bad_picture_is_one_line_and_the_rest_is_read(small_run: Path, folde
     assert done.stdout.count("%") == 2 * 3
 
 
-def test_csv_holds_the_same(small_run: Path, folder: Path) -> None:
+def test_csv_has_the_same_values_as_json(small_run: Path, folder: Path) -> None:
     rows = list(csv.DictReader(io.StringIO(call("predict", small_run, "--csv", folder).stdout)))
     records = json.loads(call("predict", small_run, "--json", folder).stdout)
-    assert [(row["file"], int(row["prediction"]), float(row["third_probability"])) for row in rows] == [
-        (record["file"], record["prediction"], record["top"][2]["probability"]) for record in records
+    assert [(row["file"], row["prediction"], float(row["third_probability"]), row["error"]) for row in rows] == [
+        (
+            record["file"],
+            "" if record["prediction"] is None else str(record["prediction"]),
+            record["top"][2]["probability"],
+            record.get("reason", ""),
+        )
+        for record in records
     ]
 
 
-def test_standard_input_and_what_the_network_sees(small_run: Path, folder: Path) -> None:
+def test_predict_reads_standard_input_and_shows_the_pixels(small_run: Path, folder: Path) -> None:
     content = (folder / "3_photo.jpg").read_bytes()
     piped = json.loads(call("predict", small_run, "--json", "-", input=content).stdout)
     (named,) = json.loads(call("predict", small_run, "--json", folder / "3_photo.jpg").stdout)
@@ -88,16 +98,41 @@ def test_standard_input_and_what_the_network_sees(small_run: Path, folder: Path)
 
 
 def test_many_reads_each_digit_of_a_picture(small_run: Path, tmp_path: Path) -> None:
-    (tmp_path / "several.jpg").write_bytes(several([4, 0, 5], seed=3)[0])
+    (tmp_path / "several.jpg").write_bytes(photograph_digits([4, 0, 5], seed=3)[0])
     alone = call("predict", small_run, tmp_path / "several.jpg")
     assert (alone.exit_code, "--many" in alone.stderr) == (1, True)
     records = json.loads(call("predict", small_run, "--many", "--json", tmp_path / "several.jpg").stdout)
     assert [record["box"][0] for record in records] == sorted(record["box"][0] for record in records)
     assert len(records) == 3
-    assert "2 of 3" in call("predict", small_run, "--many", tmp_path / "several.jpg").stdout
+    text = "".join("?" if record["prediction"] is None else str(record["prediction"]) for record in records)
+    assert call("predict", small_run, "--many", tmp_path / "several.jpg").stdout.splitlines()[0].endswith(f"  {text}")
 
 
-def test_labels_come_from_folders_too_and_the_wrong_are_named(small_run: Path, tmp_path: Path) -> None:
+@pytest.mark.mnist
+@pytest.mark.parametrize("kind", ["slanted neighbors", "dark edge", "touching the edge", "two sizes"])
+def test_many_prints_the_digits_of_a_page(good_run: Path, tmp_path: Path, kind: str) -> None:
+    right = total = 0
+    for seed in range(3):
+        picture, rows = PAGES[kind](np.random.default_rng(seed))
+        (tmp_path / "page.png").write_bytes(picture)
+        lines = call("predict", good_run, "--many", tmp_path / "page.png").stdout.splitlines()
+        printed = [line.split("page.png")[1].replace(" ", "") for line in lines if "probably" not in line]
+        assert [len(line) for line in printed] == [len(row) for row in rows]
+        pairs = list(zip("".join(printed), "".join(rows), strict=True))
+        right, total = right + sum(one == other for one, other in pairs), total + len(pairs)
+    assert right / total > 0.85
+
+
+def test_a_wide_gap_is_printed_as_a_space(small_run: Path, tmp_path: Path) -> None:
+    rng, strokes = np.random.default_rng(3), []
+    for word, left in (("0412", 40), ("89", 420)):
+        strokes += write_row(word, rng, left, 60, 80, 20)
+    (tmp_path / "page.png").write_bytes(encode(colorize(draw_strokes(strokes, 640, 8)[:220])))
+    line = call("predict", small_run, "--many", tmp_path / "page.png").stdout.splitlines()[0]
+    assert [len(word) for word in line.split()[1:]] == [4, 2]
+
+
+def test_labels_come_from_folders_and_wrong_predictions_are_listed(small_run: Path, tmp_path: Path) -> None:
     for digit in range(10):
         (tmp_path / str(digit)).mkdir()
         (tmp_path / str(digit) / "mine.png").write_bytes(STYLES["thick"](digit, np.random.default_rng(digit)))
@@ -107,23 +142,61 @@ def test_labels_come_from_folders_too_and_the_wrong_are_named(small_run: Path, t
     right = sum(record.get("prediction") == int(Path(record["file"]).parent.name) for record in records)
     assert f"accuracy   {right / 11:.2%}" in printed
     assert printed.count("wrong:") == 11 - right
-    assert f"{tmp_path / '9' / 'other.png'}: 9 was not read: is not a picture" in printed
+    assert f"{tmp_path / '9' / 'other.png'}: label 9, not read: is not a picture" in printed
+
+
+LITTER = [
+    *("._3_photo.jpg", ".DS_Store", ".thumbnails/3.png", "__MACOSX/._3_photo.jpg", "@eaDir/3_photo.jpg/SMALL.jpg"),
+    *("Thumbs.db", "desktop.ini", "3_photo.jpg~", "3_photo.jpg.bak", "~$3_photo.jpg", ".3_photo.jpg.swp", "#3.png#"),
+    *(".ipynb_checkpoints/3-checkpoint.png", "$RECYCLE.BIN/3.png", ".Trash-0/3.png", "3.jpg.part"),
+]
+UNREAD = {
+    "4.heic": (b"\0\0\0\x18ftypheic" + bytes(50), "HEIC"),
+    "scan.pdf": (b"%PDF-1.7\n%", "PDF"),
+    "7.SVG": (b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
+}
+
+
+def test_litter_of_file_managers_and_editors_is_no_picture(small_run: Path, folder: Path) -> None:
+    for name in LITTER:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"\0\x05\x16\x07 no picture")
+    (folder / "7.png").mkdir()  # a folder with such a name
+    done = call("predict", small_run, "--json", folder)
+    assert done.exit_code == 0
+    assert [Path(record["file"]).name for record in json.loads(done.stdout)] == ["3_photo.jpg", "7_photo.jpg"]
+    assert f"{folder}: 2 pictures" in call("evaluate", small_run, "--pictures", folder).stdout
+
+
+def test_pictures_of_kinds_that_cannot_be_read_are_named_and_do_not_count(small_run: Path, folder: Path) -> None:
+    for name, (content, _) in UNREAD.items():
+        (folder / name).write_bytes(content)
+    done = call("predict", small_run, folder)
+    assert done.exit_code == 1
+    assert done.stdout.count("%") == 2 * 3
+    for name, (_, kind) in UNREAD.items():
+        assert f"{folder / name}: is a picture of the kind {kind}, which cannot be read" in done.stderr
+    evaluated = call("evaluate", small_run, "--pictures", folder)
+    assert evaluated.exit_code == 1
+    assert f"{folder}: 2 pictures" in evaluated.stdout
+    assert all(f"not read, does not count: {folder / name}" in evaluated.stdout for name in UNREAD)
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["predict", "EMPTY", "x.png"], "no such checkpoint"),
+        (["predict", "nowhere", "x.png"], "nowhere: there is no such run or checkpoint"),
         (["predict", "RUN", "--json", "--csv", "x.png"], "only one"),
         (["evaluate", "RUN", "--pictures", "EMPTY"], "no pictures"),
         (["evaluate", "RUN", "--pictures", "NOWHERE"], "no such folder"),
-        (["evaluate", "RUN", "--pictures", "UNLABELLED"], "which digit"),
+        (["evaluate", "RUN", "--pictures", "UNLABELED"], "which digit"),
     ],
 )
-def test_what_cannot_be_done_is_said(small_run: Path, tmp_path: Path, arguments: list[str], said: str) -> None:
+def test_wrong_arguments_are_refused(small_run: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
     (tmp_path / "empty").mkdir()
-    (tmp_path / "unlabelled").mkdir()
-    (tmp_path / "unlabelled" / "mine.png").write_bytes(STYLES["thick"](1, np.random.default_rng(0)))
-    places = {"RUN": small_run} | {name.upper(): tmp_path / name for name in ("empty", "nowhere", "unlabelled")}
-    with pytest.raises(UserError, match=said):
+    (tmp_path / "unlabeled").mkdir()
+    (tmp_path / "unlabeled" / "mine.png").write_bytes(STYLES["thick"](1, np.random.default_rng(0)))
+    places = {"RUN": small_run} | {name.upper(): tmp_path / name for name in ("empty", "nowhere", "unlabeled")}
+    with pytest.raises(UserError, match=message):
         CliRunner().invoke(app, [str(places.get(word, word)) for word in arguments], catch_exceptions=False)

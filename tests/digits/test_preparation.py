@@ -1,5 +1,7 @@
-"""Whatever the picture looks like, the network sees the digit as MNIST would have drawn it."""
+"""The prepared digit looks like MNIST's digits, for every style of picture."""
 
+import time
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -8,13 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from PIL import Image
-from scipy import ndimage
 
-from benchmarks.own_strokes import written
-from benchmarks.own_styles import PAPER, PEN, STYLES, coloured, drawn, pen, photographed, saved, squared
-from mnist_lit.digits.picture import BadPicture
-from mnist_lit.digits.prepare import digits_of, prepare_many, prepare_one
-from mnist_lit.digits.regions import distance_to, label_regions
+from mnist_lit.digits.picture_file import BadPicture
+from mnist_lit.digits.preparation import prepare_digits, prepare_many, prepare_one
+from tests.digits.hard_pictures import PAGES
+from tests.digits.pen_strokes import write_digit
+from tests.digits.picture_styles import (
+    PAPER,
+    PEN,
+    STYLES,
+    colorize,
+    draw_digit,
+    draw_grid,
+    draw_strokes,
+    encode,
+    photograph,
+)
 
 EMPTY = np.zeros((400, 400), np.float32)
 
@@ -24,23 +35,23 @@ def rng(seed: int = 0) -> np.random.Generator:
 
 
 @pytest.mark.parametrize("style", list(STYLES))
-def test_every_style_ends_as_mnist_draws(style: str) -> None:
+def test_every_style_becomes_a_digit_in_mnists_style(style: str) -> None:
     pixels = prepare_one(STYLES[style](3, rng(1))).pixels
     rows, columns = np.flatnonzero(pixels.any(1)), np.flatnonzero(pixels.any(0))
     along = np.arange(28) + 0.5
-    centre = [float((pixels.sum(axis) * along).sum() / pixels.sum()) for axis in (0, 1)]
+    center = [float((pixels.sum(axis) * along).sum() / pixels.sum()) for axis in (0, 1)]
     assert pixels.shape == (28, 28)
     assert pixels.dtype == np.uint8
     assert max(np.ptp(rows), np.ptp(columns)) + 1 == 20
     assert pixels.max() > 200
-    assert np.allclose(centre, 14.5, atol=0.6), "by its centre of mass, as far as the digit stays inside"
+    assert np.allclose(center, 14.5, atol=0.6), "the center of mass is not in the middle"
 
 
 @pytest.mark.parametrize("style", ["chalk", "photo", "yellow", "cmyk", "blurred", "dim", "salt and pepper"])
 @pytest.mark.parametrize("digit", [2, 8])
-def test_colour_light_and_paper_leave_no_trace(style: str, digit: int) -> None:
-    """The same strokes in plain black on white give the same picture, but for the pen's width."""
-    plain = prepare_one(saved(coloured(pen(digit, rng(5), 500, 9)))).pixels
+def test_color_light_and_paper_do_not_matter(style: str, digit: int) -> None:
+    """The same strokes in black on white give the same picture, except for the pen's width."""
+    plain = prepare_one(encode(colorize(draw_digit(digit, rng(5), 500, 9)))).pixels
     styled = prepare_one(STYLES[style](digit, rng(5))).pixels
     shifted = [
         np.corrcoef(np.roll(styled, (y, x), (0, 1)).ravel(), plain.ravel())[0, 1]
@@ -50,69 +61,89 @@ def test_colour_light_and_paper_leave_no_trace(style: str, digit: int) -> None:
     assert max(shifted) > 0.75
 
 
-def test_dark_on_light_and_light_on_dark_are_the_same() -> None:
-    ink = pen(4, rng(), 300, 12)
-    dark, light = (prepare_one(saved(pixels)).pixels.astype(int) for pixels in (coloured(ink), 255 - coloured(ink)))
+def test_dark_on_light_and_light_on_dark_give_the_same_digit() -> None:
+    ink = draw_digit(4, rng(), 300, 12)
+    dark, light = (prepare_one(encode(pixels)).pixels.astype(int) for pixels in (colorize(ink), 255 - colorize(ink)))
     assert np.abs(dark - light).mean() < 3
 
 
 @pytest.mark.parametrize("width", [1, 3, 40])
-def test_strokes_are_brought_to_mnists_width(width: int) -> None:
-    """Ink over the length of the pen's way, which is the same for all three pens."""
-    strokes = [stroke * 240 + 80 for stroke in written(2, rng())]
-    pixels = prepare_one(saved(coloured(drawn(strokes, 400, width)))).pixels
+def test_strokes_get_mnists_width(width: int) -> None:
+    """The width is the area of the ink divided by the length of the strokes, which is the same for all three pens."""
+    strokes = [stroke * 240 + 80 for stroke in write_digit(2, rng())]
+    pixels = prepare_one(encode(colorize(draw_strokes(strokes, 400, width)))).pixels
     length = sum(np.linalg.norm(np.diff(stroke, axis=0), axis=1).sum() for stroke in strokes)
     tall = max(np.ptp(np.concatenate(strokes), axis=0)) + width
     assert 1.5 < pixels.sum() / 255 / (length * 20 / tall) < 4.2
 
 
 @pytest.mark.mnist
-def test_mnists_own_pictures_stay_what_they_are(mnist_root: str) -> None:
-    from mnist_lit.data.datasets import load_mnist
+def test_mnists_own_pictures_hardly_change(mnist_root: str) -> None:
+    from mnist_lit.data.datasets import load_idx
+    from mnist_lit.data.files import FileSet
 
-    images = load_mnist(mnist_root, 5000, 0).val.images[:100, 0].numpy()
-    kept = []
+    images = load_idx(FileSet(root=mnist_root), 5000, 0).val.images[:100, 0].numpy()
+    correlations = []
     for image in images:
-        (digit,) = digits_of(Image.fromarray(image).convert("RGB"))
-        kept.append(np.corrcoef(digit.pixels.ravel(), image.ravel())[0, 1])
-    assert np.median(kept) > 0.95
+        (digit,) = prepare_digits(Image.fromarray(image).convert("RGB"))
+        correlations.append(np.corrcoef(digit.pixels.ravel(), image.ravel())[0, 1])
+    assert np.median(correlations) > 0.95
 
 
 @pytest.mark.parametrize(
     "paper",
     [
-        lambda: saved(coloured(EMPTY)),
-        lambda: saved(coloured(EMPTY, (0, 0, 0))),
-        lambda: saved(np.zeros((50, 50, 4))),
-        lambda: photographed(coloured(EMPTY, PAPER), rng()),
-        lambda: saved(coloured(EMPTY, (128, 128, 128)) + rng().normal(0, 30, (400, 400, 1))),
-        lambda: photographed(coloured(squared(400, rng(), rows_only=True), PAPER), rng()),
-        lambda: photographed(coloured(squared(400, rng(3), dark=0.6), PAPER), rng()),
+        lambda: encode(colorize(EMPTY)),
+        lambda: encode(colorize(EMPTY, (0, 0, 0))),
+        lambda: encode(np.zeros((50, 50, 4))),
+        lambda: photograph(colorize(EMPTY, PAPER), rng()),
+        lambda: encode(colorize(EMPTY, (128, 128, 128)) + rng().normal(0, 30, (400, 400, 1))),
+        lambda: photograph(colorize(draw_grid(400, rng(), rows_only=True), PAPER), rng()),
+        lambda: photograph(colorize(draw_grid(400, rng(3), dark=0.6), PAPER), rng()),
     ],
     ids=["white", "black", "transparent", "photo", "noise", "ruled", "squared"],
 )
-def test_blank_paper_is_said_to_be_blank(paper: Callable[[], bytes]) -> None:
+def test_blank_paper_is_reported_as_blank(paper: Callable[[], bytes]) -> None:
     with pytest.raises(BadPicture, match="blank"):
         prepare_one(paper())
 
 
-def several(digits: list[int], seed: int) -> tuple[bytes, list[float]]:
-    """A photo of digits side by side, and where the middle of each is."""
+@pytest.mark.parametrize("kind", list(PAGES))
+def test_each_digit_of_a_page_is_found_in_its_line(kind: str) -> None:
+    for seed in range(3):
+        picture, rows = PAGES[kind](rng(seed))
+        lines = Counter(digit.line for digit in prepare_many(picture))
+        assert [lines[line] for line in sorted(lines)] == [len(row) for row in rows]
+
+
+@pytest.mark.parametrize("size", [1, 3, 6])
+def test_ten_thousand_dots_take_bounded_time(size: int) -> None:
+    pixels = np.full((1600, 1600, 3), 255, np.uint8)
+    for x, y in rng().integers(0, 1590, (10_000, 2)):
+        pixels[y : y + size, x : x + size] = 0
+    content, started = encode(pixels), time.process_time()
+    with suppress(BadPicture):
+        prepare_many(content)
+    assert time.process_time() - started < 3
+
+
+def photograph_digits(digits: list[int], seed: int) -> tuple[bytes, list[float]]:
+    """A photo of digits side by side, and the x coordinate of the middle of each."""
     random, left, strokes, middles = rng(seed), 40.0, [], []
     for digit in digits:
-        lines = [line * 120 for line in written(digit, random)]
+        lines = [line * 120 for line in write_digit(digit, random)]
         points = np.concatenate(lines)
         strokes += [line - points.min(0) + [left, 150] for line in lines]
         middles.append(left + np.ptp(points[:, 0]) / 2)
         left += np.ptp(points[:, 0]) + random.uniform(30, 70)
     side = int(max(left + 30, 400))
-    ink = np.maximum(drawn(strokes, side, 10), squared(side, random))
-    return photographed(coloured(ink, PAPER, PEN), random), middles
+    ink = np.maximum(draw_strokes(strokes, side, 10), draw_grid(side, random))
+    return photograph(colorize(ink, PAPER, PEN), random), middles
 
 
 @pytest.mark.parametrize("digits", [[7, 1], [4, 0, 5], [5, 3, 8, 2, 9]])
-def test_several_digits_are_said_and_found_from_left_to_right(digits: list[int]) -> None:
-    picture, middles = several(digits, seed=len(digits))
+def test_several_digits_are_reported_and_found_from_left_to_right(digits: list[int]) -> None:
+    picture, middles = photograph_digits(digits, seed=len(digits))
     with pytest.raises(BadPicture, match=f"holds {len(digits)} digits"):
         prepare_one(picture)
     boxes = [digit.box for digit in prepare_many(picture)]
@@ -120,50 +151,53 @@ def test_several_digits_are_said_and_found_from_left_to_right(digits: list[int])
 
 
 @pytest.mark.parametrize("slant", [-0.15, 0, 0.15])
-def test_several_lines_are_read_one_after_the_other(slant: float) -> None:
-    random, strokes, written_at = rng(4), [], []
+def test_several_lines_are_read_in_order(slant: float) -> None:
+    random, strokes, corners = rng(4), [], []
     for top in (180, 360):
         for left in (60, 180, 300, 420):
-            lines = [line * 100 for line in written(3, random)]
+            lines = [line * 100 for line in write_digit(3, random)]
             corner = np.concatenate(lines).min(0)
             strokes += [line - corner + [left + 0.1 * top, top + slant * left] for line in lines]
-            written_at.append((left + 0.1 * top, top + slant * left))
-    boxes = [digit.box for digit in prepare_many(saved(coloured(drawn(strokes, 640, 9))))]
-    assert [(left, top) for left, top, _, _ in boxes] == [pytest.approx(place, abs=12) for place in written_at]
+            corners.append((left + 0.1 * top, top + slant * left))
+    boxes = [digit.box for digit in prepare_many(encode(colorize(draw_strokes(strokes, 640, 9))))]
+    assert [(left, top) for left, top, _, _ in boxes] == [pytest.approx(place, abs=12) for place in corners]
 
 
 @pytest.mark.parametrize(
     ("side", "size", "format", "margin"),
     [
-        (1600, 100, "PNG", 8),  # looked at again from nearby
-        (2000, 300, "JPEG", 20),  # decoded at a half and at a quarter, and seen at a side of about 400 pixels, of which
-        (3500, 900, "JPEG", 35),  # a box has a margin of two, and of what the reduction blurred
+        (1600, 100, "PNG", 8),  # cropped and prepared again
+        # These two are decoded at a half and a quarter of the size, and shrunk to about 200 pixels. The box has a
+        # margin of two of these pixels, and shrinking blurs the edges.
+        (2000, 300, "JPEG", 20),
+        (3500, 900, "JPEG", 35),
     ],
 )
-def test_boxes_are_in_the_pictures_own_pixels(side: int, size: int, format: str, margin: int) -> None:
+def test_boxes_are_in_pixels_of_the_file(side: int, size: int, format: str, margin: int) -> None:
     pixels = np.full((side, side), 255, np.uint8)
-    pixels[800 : 800 + size, 700 : 700 + size] -= (pen(3, rng(), size, size // 12) * 255).astype(np.uint8)
+    pixels[800 : 800 + size, 700 : 700 + size] -= (draw_digit(3, rng(), size, size // 12) * 255).astype(np.uint8)
     rows, columns = np.flatnonzero((pixels < 128).any(1)), np.flatnonzero((pixels < 128).any(0))
-    (found,) = prepare_many(saved(coloured(1 - pixels / 255.0), format))
-    assert found.box == pytest.approx((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1), abs=margin)
+    (digit,) = prepare_many(encode(colorize(1 - pixels / 255.0), format))
+    assert digit.box == pytest.approx((columns[0], rows[0], columns[-1] + 1, rows[-1] + 1), abs=margin)
 
 
-def test_strokes_that_do_not_touch_are_one_digit() -> None:
+def test_strokes_that_do_not_touch_are_joined_to_one_digit() -> None:
     for seed in range(10):
         prepare_one(STYLES["broken"](5, rng(seed)))
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None)
 @given(
     seed=some.integers(0, 2**32 - 1),
     short=some.integers(5, 300),
     ratio=some.floats(1, 20),
     kind=some.sampled_from(["noise", "dots", "bars"]),
-    lying=some.booleans(),
+    sideways=some.booleans(),
 )
 @pytest.mark.filterwarnings("error")
-def test_any_size_and_content_is_read_or_said_to_be_blank(
-    seed: int, short: int, ratio: float, kind: str, lying: bool
+def test_any_size_and_content_is_read_or_reported_as_blank(
+    seed: int, short: int, ratio: float, kind: str, sideways: bool
 ) -> None:
     long, random = min(int(short * ratio), 2500), rng(seed)
     pixels = random.integers(0, 256, (long, short, 3))
@@ -172,17 +206,5 @@ def test_any_size_and_content_is_read_or_said_to_be_blank(
     if kind == "bars":
         pixels = np.where((np.arange(short) % 7 == 3)[:, None], 0, np.full((long, short, 3), 255))
     with suppress(BadPicture):
-        for digit in prepare_many(saved(pixels.swapaxes(0, 1) if lying else pixels)):
+        for digit in prepare_many(encode(pixels.swapaxes(0, 1) if sideways else pixels)):
             assert digit.pixels.shape == (28, 28)
-
-
-@settings(max_examples=30, deadline=None)
-@given(some.integers(0, 2**32 - 1), some.floats(0.02, 0.98))
-def test_regions_and_distances_are_scipys(seed: int, density: float) -> None:
-    mask = rng(seed).random((23, 31)) < density
-    labels, number = label_regions(mask)
-    theirs, their_number = ndimage.label(mask, np.ones((3, 3)))
-    assert number == their_number
-    assert len(set(zip(labels.ravel().tolist(), theirs.ravel().tolist(), strict=True))) == number + (not mask.all())
-    if mask.any():
-        assert np.allclose(distance_to(mask, 9), np.minimum(9, ndimage.distance_transform_edt(~mask)), atol=1e-4)

@@ -1,4 +1,4 @@
-"""The demo's server: answers what it can, refuses what it cannot, waits for no one, and falls over nothing."""
+"""The demo's server: it reads pictures, refuses bad requests, times out slow clients, and never fails."""
 
 import asyncio
 import socket
@@ -25,14 +25,14 @@ from schemathesis.specs.openapi.checks import (
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from benchmarks.own_styles import STYLES
 from mnist_lit.cli import app
 from mnist_lit.digits import server
-from mnist_lit.digits.checkpoint import CheckpointNetwork
-from mnist_lit.digits.saliency import saliency
+from mnist_lit.digits.picture_predictions import LEAST_PROBABILITY
+from mnist_lit.digits.trained_network import CheckpointNetwork
 from mnist_lit.errors import UserError
+from tests.digits.picture_styles import STYLES
 from tests.digits.test_bad_pictures import BAD
-from tests.digits.test_preparation import several
+from tests.digits.test_preparation import photograph_digits
 
 CHECKS = [not_a_server_error, content_type_conformance, response_schema_conformance, status_code_conformance]
 PICTURE = STYLES["photo"](3, np.random.default_rng(0))
@@ -52,11 +52,11 @@ def client(network: CheckpointNetwork) -> TestClient:
 
 @pytest.fixture
 def address(network: CheckpointNetwork, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, int]]:
-    """A server as `mnist-lit demo` runs it, less patient."""
-    monkeypatch.setattr(server, "PATIENCE", 1.0)
+    """A server like that of `mnist-lit demo`, with a shorter timeout."""
+    monkeypatch.setattr(server, "REQUEST_TIMEOUT", 1.0)
     listener = socket.create_server(("127.0.0.1", 0))
-    served = server.build_app(network, ["127.0.0.1"])
-    running = uvicorn.Server(uvicorn.Config(served, http=server.ImpatientProtocol, ws="none", log_level="error"))
+    demo = server.build_app(network, ["127.0.0.1"])
+    running = uvicorn.Server(uvicorn.Config(demo, http=server.TimeoutProtocol, ws="none", log_level="error"))
     thread = threading.Thread(target=running.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     yield listener.getsockname()
@@ -65,35 +65,36 @@ def address(network: CheckpointNetwork, monkeypatch: pytest.MonkeyPatch) -> Iter
     listener.close()
 
 
-def test_an_answer_says_what_was_read_seen_and_why(client: TestClient, network: CheckpointNetwork) -> None:
+def test_an_answer_holds_predictions_pixels_and_saliency(client: TestClient, network: CheckpointNetwork) -> None:
     (digit,) = client.post("/api/read", content=PICTURE).json()["digits"]
     pixels = np.array(digit["pixels"], np.uint8).reshape(1, 28, 28)
     assert np.allclose(digit["probabilities"], network(pixels)[0], atol=1e-5)
     assert digit["prediction"] == int(np.argmax(digit["probabilities"]))
+    assert digit["is_digit"] == (max(digit["probabilities"]) >= LEAST_PROBABILITY)
     assert max(map(abs, digit["saliency"])) == 100
-    assert all(pixel or not spoke for pixel, spoke in zip(digit["pixels"], digit["saliency"], strict=True))
-    assert len(client.post("/api/read", content=several([4, 0, 5], seed=3)[0]).json()["digits"]) == 3
+    assert all(pixel or not value for pixel, value in zip(digit["pixels"], digit["saliency"], strict=True))
+    assert len(client.post("/api/read", content=photograph_digits([4, 0, 5], seed=3)[0]).json()["digits"]) == 3
     assert client.get("/api/network").json() == {"about": network.about}
 
 
-def test_taking_away_what_spoke_for_the_answer_shakes_it(network: CheckpointNetwork) -> None:
+def test_the_prediction_needs_the_pixels_with_the_highest_saliency(network: CheckpointNetwork) -> None:
     digit = server.prepare_many(PICTURE)[0].pixels
-    answer = network(digit[None]).argmax(1)
-    order = saliency(network.reader, digit[None], answer)[0].ravel().argsort()
-    shares = []
-    for taken in (order[-40:], order[:40]):
+    prediction = network(digit[None]).argmax(1)
+    order = network.saliency(digit[None], prediction)[0].ravel().argsort()
+    probabilities = []
+    for removed in (order[-40:], order[:40]):
         without = digit.copy().ravel()
-        without[taken] = 0
-        shares.append(network(without.reshape(1, 28, 28))[0, answer[0]])
-    assert shares[0] < shares[1]
+        without[removed] = 0
+        probabilities.append(network(without.reshape(1, 28, 28))[0, prediction[0]])
+    assert probabilities[0] < probabilities[1]
 
 
 @pytest.mark.parametrize("name", list(BAD))
 def test_bad_pictures_are_refused_with_the_reason(client: TestClient, name: str) -> None:
-    content, said = BAD[name]
+    content, message = BAD[name]
     reply = client.post("/api/read", content=content)
     assert reply.status_code == 422
-    assert said in reply.json()["error"]
+    assert message in reply.json()["error"]
 
 
 def test_bodies_over_5_mb_are_refused(client: TestClient) -> None:
@@ -101,18 +102,18 @@ def test_bodies_over_5_mb_are_refused(client: TestClient) -> None:
     assert client.post("/api/read", content=PICTURE + bytes(4_000_000)).status_code == 200
 
 
-def test_a_port_that_is_taken_is_said(small_run: Path) -> None:
+def test_a_port_in_use_is_an_error(small_run: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         arguments = ["demo", str(small_run), "--port", str(taken.getsockname()[1])]
         with pytest.raises(UserError, match="cannot listen there"):
             CliRunner().invoke(app, arguments, catch_exceptions=False)
 
 
-def test_other_names_for_this_machine_are_refused(client: TestClient) -> None:
+def test_other_host_names_are_refused(client: TestClient) -> None:
     assert client.get("/", headers={"host": "evil.example"}).status_code == 400
 
 
-class Loads(HTMLParser):
+class AddressParser(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.addresses: list[str] = []
@@ -121,14 +122,15 @@ class Loads(HTMLParser):
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
 
 
-def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
+def test_the_page_loads_nothing_from_other_hosts(client: TestClient) -> None:
     reply = client.get("/")
-    loads = Loads()
-    loads.feed(reply.text)
-    assert loads.addresses == ["data:,"]
+    parser = AddressParser()
+    parser.feed(reply.text)
+    assert parser.addresses == ["data:,"]
     assert "default-src 'none'" in reply.headers["content-security-policy"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sent",
     [
@@ -138,7 +140,7 @@ def test_the_page_loads_nothing_from_elsewhere(client: TestClient) -> None:
     ],
     ids=["nothing", "half a header", "half a body"],
 )
-def test_who_does_not_finish_asking_is_hung_up_on(address: tuple[str, int], sent: bytes) -> None:
+def test_a_client_that_does_not_finish_its_request_is_disconnected(address: tuple[str, int], sent: bytes) -> None:
     started = time.monotonic()
     with socket.create_connection(address, timeout=30) as connection:
         connection.sendall(sent)
@@ -149,7 +151,8 @@ def test_who_does_not_finish_asking_is_hung_up_on(address: tuple[str, int], sent
     assert reply == b"" or b" 408 " in reply.splitlines()[0]
 
 
-def test_fifty_clients_at_once_are_answered_beside_slow_ones(address: tuple[str, int]) -> None:
+@pytest.mark.slow
+def test_slow_clients_do_not_block_fifty_others(address: tuple[str, int]) -> None:
     slow = [socket.create_connection(address) for _ in range(20)]
 
     async def ask() -> list[httpx.Response]:
@@ -163,10 +166,11 @@ def test_fifty_clients_at_once_are_answered_beside_slow_ones(address: tuple[str,
         connection.close()
 
 
-def test_what_schemathesis_makes_of_its_description_never_makes_it_stumble(network: CheckpointNetwork) -> None:
+@pytest.mark.slow
+def test_the_api_matches_its_schema_for_generated_requests(network: CheckpointNetwork) -> None:
     schema = schemathesis.openapi.from_asgi("/openapi.json", server.build_app(network, ["*"]))
     modes = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
-    asked = 0
+    requests = 0
     for result in schema.get_all_operations():
         operation = result.ok()
         strategies = [operation.as_strategy(generation_mode=mode) for mode in modes]
@@ -174,18 +178,18 @@ def test_what_schemathesis_makes_of_its_description_never_makes_it_stumble(netwo
         @settings(max_examples=400, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(case=some.one_of(strategies))
         def attempt(case: schemathesis.Case) -> None:
-            nonlocal asked
-            asked += 1
+            nonlocal requests
+            requests += 1
             case.call_and_validate(checks=CHECKS)
 
         attempt()
-    assert asked >= 300
+    assert requests >= 300
 
 
 @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(changes=some.dictionaries(some.integers(0, 400), some.integers(0, 255), min_size=1, max_size=8), style=STYLE)
-def test_damaged_pictures_never_make_it_stumble(client: TestClient, changes: dict[int, int], style: str) -> None:
-    """Bytes near the beginning decide what the rest means."""
+def test_damaged_pictures_never_cause_a_server_error(client: TestClient, changes: dict[int, int], style: str) -> None:
+    """The bytes near the beginning are changed, because they hold the format's header."""
     content = bytearray(PICTURES[style])
     for place, value in changes.items():
         content[place % len(content)] = value
@@ -193,7 +197,7 @@ def test_damaged_pictures_never_make_it_stumble(client: TestClient, changes: dic
 
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01\x02", b"GET\r\n\r\n", b"G" * 100_000, b"\0" * 100 + b"\r\n\r\n"])
-def test_what_is_no_http_is_refused_and_the_next_client_served(address: tuple[str, int], sent: bytes) -> None:
+def test_a_request_that_is_no_http_does_not_stop_the_server(address: tuple[str, int], sent: bytes) -> None:
     with socket.create_connection(address, timeout=30) as connection, suppress(ConnectionError):
         connection.sendall(sent)
         assert connection.recv(1000).startswith((b"HTTP/1.1 4", b""))

@@ -1,4 +1,4 @@
-"""A network trained by Lightning and nothing else: no logger, no checkpoints, none of a run's callbacks."""
+"""Training with Lightning alone: no logger, no checkpoints, no callbacks of a run."""
 
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from mnist_lit.data.datamodule import DigitDataModule
 from mnist_lit.models import DigitClassifier
 
 
-def fitted(
+def fit_with_lightning(
     model: DigitClassifier,
     data: DigitDataModule,
     tmp_path: Path,

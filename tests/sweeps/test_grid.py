@@ -1,26 +1,31 @@
-"""Grids: every job is checked before the first, ends by itself, is told of at once, is run again if it has to."""
+"""Grids: all jobs are checked first, each one ends by itself and is reported, and failed ones can be run again."""
 
 import importlib.util
 import json
 import os
+import re
 import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import HydraContext
 
+from mnist_lit.commands import quote_for_hydra
 from mnist_lit.errors import UserError
-from mnist_lit.sweeps.plan import Job, plan_grid
-from mnist_lit.training.checkpoints import load_classifier, weights_digest
-from tests.conftest import PROJECT, TINY, Outcome, Run
+from mnist_lit.models.checkpoint_file import load_classifier, weights_digest
+from mnist_lit.sweeps.grid_jobs import Job, plan_grid
+from tests.configs import PROJECT
+from tests.conftest import TINY, Outcome, Run
 
 Command = Callable[..., Outcome]
 QUICK = ["data=digits", "model=mlp_128_64", "trainer=cpu", "callbacks=none", "logger.tensorboard=false"]
@@ -34,19 +39,19 @@ def plan(*arguments: str) -> list[Job]:
 
 
 def results(sweep: Path) -> dict[str, dict[str, object]]:
-    return {path.parent.name: json.loads(path.read_text()) for path in sweep.glob("*/result.json")}
+    return {path.parent.name: json.loads(path.read_text(encoding="utf-8")) for path in sweep.glob("*/result.json")}
 
 
-def test_jobs_are_the_product_of_the_choices_each_in_a_folder_of_its_own() -> None:
+def test_jobs_are_the_product_of_the_choices() -> None:
     jobs = plan("data=digits", "model=cnn,mlp_500", "optimizer=adam,sgd", "seed=range(0,3)")
     assert [job.number for job in jobs] == list(range(12))
     assert jobs[0].label == "model=cnn optimizer=adam seed=0"
     assert jobs[11].overrides == ("data=digits", "model=mlp_500", "optimizer=sgd", "seed=2")
-    assert jobs[11].folder == "11_model=mlp_500,optimizer=sgd,seed=2"
+    assert jobs[11].folder == "11_model-mlp_500_optimizer-sgd_seed-2"
 
 
 BAD = [
-    (["seed=range(0,0)"], "seed=range(0,0): there is nothing to choose from"),
+    (["seed=range(0,0)"], "seed=range(0,0): there are no values to choose from"),
     (["modle=cnn,mlp_500"], "modle"),
     (["optimizer.lr=0.1,-1"], "optimizer.lr=-1: should be greater than 0"),
     (["+optimizer.foo=1,2"], "optimizer.foo: there is no such option"),
@@ -56,10 +61,26 @@ BAD = [
 
 
 @pytest.mark.parametrize(("arguments", "named"), BAD, ids=lambda value: " ".join(value))
-def test_what_is_wrong_in_any_job_is_named(arguments: list[str], named: str) -> None:
+def test_an_error_in_any_job_is_named(arguments: list[str], named: str) -> None:
     with pytest.raises(UserError) as caught:
         plan(*arguments)
     assert named in str(caught.value)
+
+
+def test_all_errors_of_a_job_are_named_once() -> None:
+    with pytest.raises(UserError) as caught:
+        plan("seed=0,1", "modle=cnn", "optimizer.foo=1", "loss=none", "trainer=cpu")
+    lines = str(caught.value).splitlines()
+    for words in (
+        "modle: there is no such option",
+        "optimizer.foo: there is no such option",
+        "loss=none: there is no such choice",
+    ):
+        assert sum(words in line for line in lines) == 1
+    with pytest.raises(UserError) as caught:
+        plan("seed=0,1", "optimizer.lr=0.1,-1", "trainer.max_epochs=0", "data.batch_size=many")
+    options = [line.split("=")[0] for line in str(caught.value).splitlines()]
+    assert sorted(options) == ["data.batch_size", "optimizer.lr", "trainer.max_epochs"]
 
 
 @pytest.mark.parametrize(
@@ -73,27 +94,34 @@ def test_what_is_wrong_in_any_job_is_named(arguments: list[str], named: str) -> 
         ),
         (["sweep.resume=nowhere"], "sweep.resume=nowhere: is not the folder of a grid"),
         (["hydra.sweep.subdir=same"], "hydra.sweep.subdir=same"),
-        (["resume=a,b"], "resume=a,b: goes on with one run; leave out -m"),
+        (["resume=a,b"], ": continues one run; leave out -m"),
         (["sweep=losses,softmax"], "sweep=losses,softmax: one at a time"),
     ],
     ids=lambda value: " ".join(value),
 )
-def test_nothing_is_left_behind(command: Command, tmp_path: Path, arguments: list[str], named: str) -> None:
-    done = command("-m", *QUICK, "seed=0,1", *arguments)
+def test_an_error_leaves_no_files(train_py: Command, tmp_path: Path, arguments: list[str], named: str) -> None:
+    done = train_py("-m", *QUICK, "seed=0,1", *arguments)
     assert done.code == 1
     assert named in done.output
     assert "Traceback" not in done.output
     assert not list(tmp_path.iterdir())
 
 
-def test_options_of_a_sweep_are_refused_without_m(command: Command) -> None:
-    done = command(*QUICK, "sweep.resume=x")
+def test_options_of_a_sweep_need_multirun(train_py: Command) -> None:
+    done = train_py(*QUICK, "sweep.resume=x")
     assert done.code == 1
     assert "sweep.resume=x: is an option of many runs; add -m" in done.output
 
 
 LRS = [*(f"0.{number}" for number in range(11, 34)), "1e9"]
-PLANTED = ["-m", *QUICK, "optimizer=sgd", "data.batch_size=8", "trainer.max_epochs=1", f"optimizer.lr={','.join(LRS)}"]
+ONE_FAILS = [
+    "-m",
+    *QUICK,
+    "optimizer=sgd",
+    "data.batch_size=8",
+    "trainer.max_epochs=1",
+    f"optimizer.lr={','.join(LRS)}",
+]
 
 
 def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
@@ -101,7 +129,7 @@ def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
 
 
 def start_command(command: list[str], **options: Any) -> "subprocess.Popen[str]":
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, encoding="utf-8", **options)
 
 
 def read_until(process: "subprocess.Popen[str]", words: str) -> str:
@@ -109,61 +137,95 @@ def read_until(process: "subprocess.Popen[str]", words: str) -> str:
     while words not in printed:
         assert process.stdout
         line = process.stdout.readline()
-        assert line, f"it ended before it said {words!r}:\n{printed}"
+        assert line, f"the process ended before it printed {words!r}:\n{printed}"
         printed += line
     return printed
 
 
+def children(parent: int) -> list[int]:
+    return list(map(int, Path(f"/proc/{parent}/task/{parent}/children").read_text(encoding="utf-8").split()))
+
+
 def joblib_workers(parent: int) -> list[int]:
-    children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
-    return [int(child) for child in children if b"popen_loky" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    return [child for child in children(parent) if b"popen_loky" in Path(f"/proc/{child}/cmdline").read_bytes()]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the workers in /proc")
-def test_24_jobs_side_by_side_with_a_planted_failure_and_a_killed_worker(tmp_path: Path) -> None:
-    """Kills a worker, which makes joblib give up all its jobs; then runs the same sweep again."""
+def test_24_jobs_with_one_failing_job_and_one_killed_worker(tmp_path: Path) -> None:
+    """Joblib gives up all its jobs when a worker is killed. Then the same sweep is resumed."""
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    side_by_side = [*PLANTED, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    process = start(tmp_path, *side_by_side, "hydra.sweep.dir=sweep")
+    parallel = [*ONE_FAILS, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    process = start(tmp_path, *parallel, "hydra.sweep.dir=sweep")
     printed = read_until(process, " 2/24 ")
     os.kill(joblib_workers(process.pid)[0], signal.SIGKILL)
     printed += process.communicate(timeout=200)[0]
     assert process.returncode == 1, printed
     assert "Traceback" not in printed
-    found = {int(name.split("_lr=")[0]): run for name, run in results(tmp_path / "sweep").items()}
+    found = {int(name.split("_lr-")[0]): run for name, run in results(tmp_path / "sweep").items()}
     statuses = [found[number]["status"] for number in range(24)]
     assert statuses == ["completed"] * 23 + ["failed"]
     for words in ("24/24  optimizer.lr=", "FAILED: LossNotFinite", "23 configurations", "1 of 24 failed"):
         assert words in printed
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("sweep/*/result.json")}
-    again = start(tmp_path, *PLANTED, "sweep.resume=sweep")
+    again = start(tmp_path, *ONE_FAILS, "sweep.resume=sweep")
     printed = again.communicate(timeout=100)[0]
     assert again.returncode == 1
-    assert "24 jobs, 23 of them done" in printed
+    assert "24 jobs, 23 already completed" in printed
     run_again = [path.parent.name.split("_")[0] for path, then in before.items() if path.stat().st_mtime_ns != then]
     assert run_again == ["23"]
 
 
-def test_a_job_is_the_run_that_it_would_have_been_alone(
-    command: Command, tmp_path: Path, run: Callable[..., Run]
-) -> None:
-    """Whatever ran before it in the process: seed, log and memory are its own."""
-    code = ENDS_WITH_MODELS_IN_MEMORY.format(train=str(PROJECT / "train.py"))
+IN_PARALLEL = {
+    "hydra_plugins.hydra_joblib_launcher": ["seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
+    "optuna": ["seed=0,1", "hydra/sweeper=optuna", "sweep.sampler=grid", "sweep.workers=2"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the workers in /proc")
+@pytest.mark.parametrize("package", IN_PARALLEL)
+def test_workers_of_a_killed_sweep_write_checkpoints_and_end(tmp_path: Path, package: str) -> None:
+    pytest.importorskip(package)
+    endless = [*QUICK, "trainer.max_epochs=100000", *IN_PARALLEL[package]]
+    process = start(tmp_path, "-m", *endless, "hydra.sweep.dir=sweep")
+    wait_for(lambda: len(list(tmp_path.glob("sweep/*/checkpoints/last.ckpt"))) == 2, "both jobs train")
+    workers = children(process.pid)
+    assert len(workers) >= 2
+    process.kill()
+    process.communicate(timeout=60)
+    wait_for(lambda: not any(Path(f"/proc/{worker}").exists() for worker in workers), "the workers end")
+    assert [run["status"] for run in results(tmp_path / "sweep").values()] == ["interrupted"] * 2
+
+
+def wait_for(condition: Callable[[], bool], what: str, limit: float = 60) -> None:
+    end = time.monotonic() + limit
+    while not condition():
+        assert time.monotonic() < end, f"{what}: not within {limit} s"
+        time.sleep(0.2)
+
+
+@pytest.mark.slow
+def test_a_job_equals_the_same_run_alone(command: Command, tmp_path: Path, run: Callable[..., Run]) -> None:
+    """Jobs that ran before it in the process change neither its seed nor its log, and leave no memory in use."""
+    code = COUNT_MODELS_IN_MEMORY.format(train=str(PROJECT / "train.py"))
     arguments = ["-m", *TINY, "seed=3,1,4", "hydra.sweep.dir=sweep"]
-    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
-    assert "MODELS 0" in done.stdout, "what a job leaves behind is freed"
+    assert "MODELS 0" in done.stdout, "the memory of a finished job is freed"
     alone = run("seed=1")
-    job = tmp_path / "sweep" / "1_seed=1"
+    job = tmp_path / "sweep" / "1_seed-1"
     one, other = (weights_digest(load_classifier(folder / "checkpoints/last.ckpt")) for folder in (alone.folder, job))
     assert one == other
-    assert (alone.folder / "metrics.csv").read_text() == (job / "metrics.csv").read_text()
-    assert (job / "train.log").read_text().count("epoch 2/2") == 1
-    assert "epoch 2/2" not in done.stdout, "a line a job, not its story"
-    assert results(tmp_path / "sweep")[job.name]["command"] == f"python train.py {' '.join(TINY)} seed=1"
+    assert (alone.folder / "metrics.csv").read_text(encoding="utf-8") == (job / "metrics.csv").read_text(
+        encoding="utf-8"
+    )
+    assert (job / "train.log").read_text(encoding="utf-8").count("epoch 2/2") == 1
+    assert "epoch 2/2" not in done.stdout, "the sweep prints one line for each job, not the log"
+    assert results(tmp_path / "sweep")[job.name]["command"] == f"python {PROJECT}/train.py {' '.join(TINY)} seed=1"
 
 
-ENDS_WITH_MODELS_IN_MEMORY = """
+COUNT_MODELS_IN_MEMORY = """
 import gc, runpy, sys
 sys.argv[0] = {train!r}
 runpy.run_path({train!r}, run_name='__main__')
@@ -173,7 +235,8 @@ print('MODELS', sum(isinstance(thing, DigitClassifier) for thing in gc.get_objec
 """
 
 
-def test_a_stopped_grid_says_how_to_go_on_and_goes_on(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_stopped_grid_prints_the_command_that_resumes_it(tmp_path: Path) -> None:
     grid = ["-m", *QUICK, "scheduler=none", "seed=0,1", "hydra.sweep.dir=sweep"]
     process = start(tmp_path, *grid, "trainer.max_epochs=100000")
     while not list(tmp_path.glob("sweep/0_*/checkpoints/last.ckpt")):
@@ -188,7 +251,8 @@ def test_a_stopped_grid_says_how_to_go_on_and_goes_on(tmp_path: Path) -> None:
     assert "only there: trainer.max_epochs=100000; only here: trainer.max_epochs=3" in printed
 
 
-def test_a_sweep_that_is_going_on_is_not_gone_on_with_twice(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_running_sweep_is_not_resumed(tmp_path: Path) -> None:
     grid = ["-m", *QUICK, "seed=0,1", "hydra.sweep.dir=sweep", "trainer.max_epochs=100000"]
     process = start(tmp_path, *grid)
     while not list(tmp_path.glob("sweep/0_*/config.yaml")):
@@ -198,20 +262,117 @@ def test_a_sweep_that_is_going_on_is_not_gone_on_with_twice(tmp_path: Path) -> N
     process.kill()
     process.communicate()
     assert second.returncode == 1
-    assert "error: sweep is held by a run that is still going" in printed
+    assert "error: sweep is in use by a run that is still going" in printed
 
 
-LESSON = "# @package _global_\nhydra: {mode: MULTIRUN, sweeper: {params: {model.hidden: '[16],[32]'}}}\n"
+@pytest.mark.slow
+def test_a_printed_command_works_in_a_shell(command: Command, tmp_path: Path) -> None:
+    """The folder and the values have spaces, brackets and letters outside ASCII, and two configs are the user's own."""
+    configs = tmp_path / "my configs [ä]"
+    configs.mkdir()
+    (configs / "mine.yaml").write_text(
+        "defaults:\n  - train\n  - _self_\ntrainer:\n  max_epochs: 1\n", encoding="utf-8"
+    )
+    folder = "my sweep, lr=0.1 [ä] (1)"
+    own = [f"--config-dir={configs}", "--config-name=mine"]
+    overrides = [*QUICK, "optimizer=sgd", "data.batch_size=8", "optimizer.lr=0.1,1e9"]
+    done = command(*own, "-m", *overrides, f"hydra.sweep.dir={quote_for_hydra(folder)}")
+    assert done.code == 1, done.output
+    assert "1 of 2 failed" in done.output
+    (printed,) = re.findall(r"run the failed jobs again  (.*)", done.output)
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    again = subprocess.run(
+        ["bash", "-c", printed], cwd=tmp_path, env=environment, capture_output=True, encoding="utf-8"
+    )
+    assert "2 jobs, 1 already completed" in again.stdout, again.stderr
+    assert again.returncode == 1
+    assert [run["epochs"] for run in results(tmp_path / folder).values() if run["status"] == "completed"] == [1]
 
 
-def test_a_lesson_is_a_sweep_and_the_command_of_one_of_its_runs_is_one_run(command: Command, tmp_path: Path) -> None:
+LESSON = """# @package _global_
+lesson: {shows: Two widths., point: Both train., minutes: 1}
+hydra: {mode: MULTIRUN, sweeper: {params: {model.hidden: '[16],[32]'}}}
+"""
+
+
+def test_a_lesson_is_a_sweep_and_the_command_of_its_run_is_one_run(train_py: Command, tmp_path: Path) -> None:
     (tmp_path / "conf" / "sweep").mkdir(parents=True)
-    (tmp_path / "conf" / "sweep" / "lesson.yaml").write_text(LESSON)
-    lesson = command("--config-dir=conf", "sweep=lesson", *QUICK, "hydra.sweep.dir=sweep", "trainer.max_epochs=1")
+    (tmp_path / "conf" / "sweep" / "lesson.yaml").write_text(LESSON, encoding="utf-8")
+    lesson = train_py("--config-dir=conf", "sweep=lesson", *QUICK, "hydra.sweep.dir=sweep", "trainer.max_epochs=1")
     assert lesson.code == 0, lesson.output
+    assert "lesson  Two widths. It takes about 1 minute on two CPU cores with MNIST." in lesson.output
+    assert "The point: Both train." in lesson.output
     runs = results(tmp_path / "sweep")
     assert len(runs) == 2
-    assert sorted(runs) == ["0_hidden=16", "1_hidden=32"], "what TensorBoard calls them says what they are"
-    again = command("--config-dir=conf", *shlex.split(str(runs["1_hidden=32"]["command"]))[2:])
+    assert sorted(runs) == ["0_hidden-16", "1_hidden-32"], "TensorBoard shows these names"
+    again = train_py(*shlex.split(str(runs["1_hidden-32"]["command"]))[2:])
     assert again.code == 0, again.output
-    assert again.result["params"] == runs["1_hidden=32"]["params"] == 784 * 32 + 362
+    assert again.result["params"] == runs["1_hidden-32"]["params"] == 784 * 32 + 362
+
+
+MINE = "# @package _global_\ndata: {{batch_size: {size}}}\noptimizer: {{lr: 0.01}}\n"
+EDITOR = """
+from pathlib import Path
+from lightning.pytorch import Callback
+
+class Editor(Callback):
+    def on_fit_start(self, trainer, module):
+        path = Path("conf/experiment/mine.yaml")
+        path.write_text(path.read_text().replace("32", "64"))
+"""
+SEARCHES = [
+    ["seed=0,1"],
+    pytest.param(["hydra/sweeper=optuna", "seed=0,1", "sweep.sampler=grid"], id="search"),
+    pytest.param(["hydra/sweeper=optuna", "seed=0,1", "sweep.sampler=grid", "sweep.storage=journal"], id="journal"),
+]
+
+
+@pytest.fixture
+def mine(tmp_path: Path) -> Path:
+    """A preset of one's own in the folder conf."""
+    path = tmp_path / "conf" / "experiment" / "mine.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(MINE.format(size=32), encoding="utf-8")
+    return path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("choices", SEARCHES)
+def test_a_sweep_is_not_resumed_with_an_edited_preset(
+    script: Command, tmp_path: Path, mine: Path, choices: list[str]
+) -> None:
+    sweep = ["--config-dir=conf", "-m", *QUICK, "experiment=mine", "trainer.max_epochs=1", *choices]
+    done = script(*sweep, "hydra.sweep.dir=sweep")
+    assert done.code == 0, done.output
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "sweep").glob("*/*")}
+    (removed,) = (tmp_path / "sweep").glob("1_*/result.json")
+    removed.unlink()
+    mine.write_text(MINE.format(size=64).replace("0.01", "0.01, weight_decay: 0.1"), encoding="utf-8")
+    refused = script(*sweep, "sweep.resume=sweep")
+    assert refused.code == 1
+    assert "error: sweep.resume=sweep: the files of the config have changed since it began" in refused.output
+    assert "data.batch_size: was 32, is now 64" in refused.output
+    assert "optimizer.weight_decay: was 0.0, is now 0.1" in refused.output
+    assert "optimizer.lr" not in refused.output
+    for path, changed in before.items():
+        assert path == removed or path.stat().st_mtime_ns == changed
+    words = "checkpoint: {every_seconds: 30}\nlesson: {shows: Two seeds., point: Both train.}\n"
+    mine.write_text(MINE.format(size=32) + words, encoding="utf-8")
+    resumed = script(*sweep, "sweep.resume=sweep", "logger.csv=true")
+    assert resumed.code == 1, "another option is another sweep"
+    resumed = script(*sweep, "sweep.resume=sweep")
+    assert resumed.code == 0, resumed.output
+
+
+@pytest.mark.parametrize("choices", SEARCHES)
+def test_a_job_keeps_its_config_if_the_preset_is_edited_while_the_sweep_runs(
+    script: Command, tmp_path: Path, mine: Path, choices: list[str]
+) -> None:
+    (tmp_path / "my_editor.py").write_text(EDITOR, encoding="utf-8")
+    editor = "+callbacks.editor={_target_: my_editor.Editor}"
+    sweep = ["--config-dir=conf", "-m", *QUICK, "experiment=mine", "trainer.max_epochs=1", editor, *choices]
+    done = script(*sweep, "hydra.sweep.dir=sweep", PYTHONPATH=".")
+    assert done.code == 0, done.output
+    assert "batch_size: 64" in mine.read_text(encoding="utf-8")
+    configs = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in tmp_path.glob("sweep/*/config.yaml")]
+    assert [config["data"]["batch_size"] for config in configs] == [32, 32]

@@ -1,5 +1,6 @@
-"""Disks that are full or read-only: real ones in a mount namespace, or a limit on the size of files."""
+"""Full and read-only disks: file systems in a mount namespace, or a limit on the size of a file."""
 
+import errno
 import resource
 import shutil
 import subprocess
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from mnist_lit.training.checkpoints import load_classifier, weights_digest
+from mnist_lit.models.checkpoint_file import load_classifier, weights_digest
+from mnist_lit.run_folder import CHECKPOINTS, CONFIG, RESULT
 from mnist_lit.training.run import train
-from tests.conftest import PROJECT, TINY, Run, compose_config, launch
+from tests.configs import PROJECT, compose_config
+from tests.conftest import TINY, Outcome, Run, launch
 
 Start = Callable[..., Run]
 Shell = Callable[[str], str]
@@ -22,17 +25,21 @@ TRAIN = f"{sys.executable} {PROJECT / 'train.py'}"
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
-    """Runs a script in `tmp_path` that may mount what it likes, seen by no one else; what it printed."""
+    """Runs a script in `tmp_path` and returns its output. What it mounts is visible to this script only."""
     for unshare in (["unshare", "--mount"], ["unshare", "--mount", "--map-root-user"]):
         private = [*unshare, "sh", "-c", f"mount -t tmpfs tmpfs {tmp_path}"]
         if shutil.which("unshare") and subprocess.run(private, capture_output=True).returncode == 0:
             break
     else:
-        pytest.skip("this system gives no mount namespaces")
+        pytest.skip("this system has no mount namespaces")
 
     def run(script: str) -> str:
         done = subprocess.run(
-            [*unshare, "sh", "-c", script], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            [*unshare, "sh", "-c", script],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
         )
         assert "Traceback" not in done.stdout, done.stdout
         return done.stdout
@@ -40,7 +47,8 @@ def shell(tmp_path: Path) -> Shell:
     return run
 
 
-def test_a_small_disk_that_fills_up_loses_nothing(shell: Shell, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_run_on_a_full_disk_stops_and_resumes_exactly(shell: Shell, tmp_path: Path) -> None:
     tiny = " ".join([*TINY, "scheduler=none", "callbacks=none"])
     printed = shell(f"""
         mkdir small && mount -t tmpfs -o size=20m tmpfs small
@@ -64,7 +72,8 @@ def test_a_small_disk_that_fills_up_loses_nothing(shell: Shell, tmp_path: Path) 
     assert weights_digest(kept) == weights_digest(whole)
 
 
-def test_outputs_that_cannot_be_written_are_named(shell: Shell) -> None:
+@pytest.mark.slow
+def test_a_read_only_output_folder_is_one_clear_error(shell: Shell) -> None:
     printed = shell(f"""
         mkdir frozen && mount -t tmpfs -o ro tmpfs frozen && cd frozen
         {TRAIN} {" ".join(TINY)}; echo "code: $?"
@@ -74,8 +83,9 @@ def test_outputs_that_cannot_be_written_are_named(shell: Shell) -> None:
     assert "hydra.run.dir=FOLDER" in printed
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
-def test_a_read_only_data_folder_is_read(shell: Shell, mnist_root: str) -> None:
+def test_data_is_read_from_a_read_only_folder(shell: Shell, mnist_root: str) -> None:
     printed = shell(f"""
         mkdir frozen && mount --bind {Path(mnist_root).absolute()} frozen && mount -o remount,bind,ro frozen
         touch frozen/x 2> /dev/null && echo "not read-only"
@@ -86,7 +96,8 @@ def test_a_read_only_data_folder_is_read(shell: Shell, mnist_root: str) -> None:
     assert "code: 0" in printed
 
 
-def test_a_download_into_a_read_only_folder_is_an_error_or_the_fallback(shell: Shell) -> None:
+@pytest.mark.slow
+def test_a_download_into_a_read_only_folder_is_an_error_or_uses_the_fallback(shell: Shell) -> None:
     printed = shell(f"""
         mkdir frozen && mount -t tmpfs -o ro tmpfs frozen
         asked="model=mlp_128_64 data=mnist data.root=frozen/data trainer=cpu trainer.max_epochs=1 callbacks=none"
@@ -94,14 +105,14 @@ def test_a_download_into_a_read_only_folder_is_an_error_or_the_fallback(shell: S
         {TRAIN} $asked hydra.run.dir=run; echo "digits: $?"
     """)
     strict, lenient = printed.split("null: 1")
-    assert "MNIST cannot be written to frozen/data" in strict
+    assert "mnist cannot be written to frozen/data" in strict
     assert "outputs" not in lenient.split("digits: 0")[0].split("data=digits")[0]
     assert "Read-only file system" in lenient
     assert "digits: 0" in lenient
 
 
 @contextmanager
-def no_file_larger_than(size: int) -> Iterator[None]:
+def limit_file_size(size: int) -> Iterator[None]:
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -110,27 +121,64 @@ def no_file_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-def test_a_disk_too_full_for_a_checkpoint_loses_nothing(run: Start) -> None:
+def test_a_full_disk_leaves_the_last_checkpoint_unchanged(run: Start) -> None:
     longer = compose_config(*TINY, "scheduler=none", "trainer.max_epochs=4")
     stopped, whole = run("scheduler=none"), run("scheduler=none", "trainer.max_epochs=4", name="whole")
     last = stopped.folder / "checkpoints" / "last.ckpt"
     before = last.read_bytes()
-    with no_file_larger_than(500_000), pytest.raises(OSError, match="too large"):
+    with limit_file_size(500_000), pytest.raises(OSError, match="too large"):
         train(longer, stopped.folder, {}, resume=True)
     assert last.read_bytes() == before
-    assert not list(last.parent.glob(".*")), "what was half written is gone"
+    assert not list(last.parent.glob(".*")), "no partial file is left"
     train(longer, stopped.folder, {}, resume=True)
     assert weights_digest(load_classifier(last)) == weights_digest(
         load_classifier(whole.folder / "checkpoints" / "last.ckpt")
     )
 
 
-def test_a_disk_too_full_for_a_log_is_one_clear_error(run: Start, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "function", ["logging.FileHandler._open", "hydra.core.utils._save_config", "mnist_lit.training.run.write_config"]
+)
+def test_a_full_disk_before_the_run_begins_is_one_clear_error(
+    function: str, script: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """train.log, Hydra's own files, and config.yaml, without which a run cannot be resumed."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "run/FILE")
+
+    monkeypatch.setattr(function, fail)
+    done = script(*TINY, "hydra.run.dir=run")
+    assert done.code == 1
+    assert "Traceback" not in done.output
+    assert "error: run/FILE cannot be written: No space left on device. Mend the disk or make room, then" in done.output
+    assert "resume=" not in done.output
+    assert not [name for name in (CONFIG, RESULT, CHECKPOINTS) if (tmp_path / "run" / name).exists()]
+
+
+def test_a_full_disk_that_lightning_reports_as_another_error_is_one_clear_error(
+    script: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its TensorBoard logger raises a ValueError for any error of the writer."""
+
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", b"run/events")
+
+    monkeypatch.setattr("torch.utils.tensorboard.SummaryWriter.add_scalar", fail)
+    done = script(*TINY, "callbacks=none", "hydra.run.dir=run")
+    assert done.code == 1
+    assert "Traceback" not in done.output
+    assert "error: run/events cannot be written: No space left on device. Mend" in done.output
+    assert "continue with: python" in done.output
+
+
+@pytest.mark.slow
+def test_a_full_disk_at_a_log_is_one_clear_error(run: Start, tmp_path: Path) -> None:
     stopped = run("scheduler=none")
     last = stopped.folder / "checkpoints" / "last.ckpt"
     before = last.read_bytes()
-    no_room = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1_000, 1_000))
-    full = launch(tmp_path, f"resume={stopped.folder}", "trainer.max_epochs=4", preexec_fn=no_room)
+    limit = partial(resource.setrlimit, resource.RLIMIT_FSIZE, (1_000, 1_000))
+    full = launch(tmp_path, f"resume={stopped.folder}", "trainer.max_epochs=4", preexec_fn=limit)
     printed, _ = full.communicate(timeout=100)
     assert full.returncode == 1
     assert "Traceback" not in printed, printed

@@ -1,19 +1,29 @@
-"""Other trackers really run; a missing one is a line that says what to install."""
+"""MLflow and W&B record real runs. A missing package is an error that says what to install."""
 
+import socket
 import sqlite3
-from collections.abc import Callable
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from lightning.pytorch.callbacks import LambdaCallback
 
 from mnist_lit.errors import UserError
-from mnist_lit.training.loggers import check_extras
-from tests.conftest import Run, compose_config
+from mnist_lit.training import loggers
+from mnist_lit.training.run import train
+from tests.configs import check_config, compose_config
+from tests.conftest import TINY, Run
 
 Start = Callable[..., Run]
 
 
-def test_mlflow_holds_the_runs_metrics_and_options(run: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_mlflow_records_metrics_and_options(run: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("mlflow")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mlruns.db'}")
     done = run("logger=mlflow")
@@ -24,8 +34,9 @@ def test_mlflow_holds_the_runs_metrics_and_options(run: Start, tmp_path: Path, m
     assert options["optimizer.lr"] == "0.001"
 
 
-def test_wandb_writes_offline_into_each_runs_folder(run: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of several in one process too, as a sweep makes them."""
+@pytest.mark.slow
+def test_wandb_writes_offline_into_the_folder_of_each_run(run: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several runs in one process, as in a sweep, do not share a folder."""
     pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)
     for name in ("a", "b"):
@@ -33,7 +44,66 @@ def test_wandb_writes_offline_into_each_runs_folder(run: Start, monkeypatch: pyt
 
 
 @pytest.mark.parametrize("extra", ["mlflow", "wandb"])
-def test_a_missing_extra_says_what_to_install(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_package_is_an_error_that_says_what_to_install(extra: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=rf"pip install -e '\.\[{extra}\]'"):
-        check_extras(compose_config(f"logger={extra}").logger)
+        check_config(f"logger={extra}")
+
+
+@pytest.fixture
+def silent_server() -> Iterator[str]:
+    """The URL of a server that accepts connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("state", ["closed", "silent"])
+@pytest.mark.parametrize(
+    ("extra", "variable"), [("mlflow", "MLFLOW_TRACKING_URI"), ("wandb", "WANDB_BASE_URL")], ids=["mlflow", "wandb"]
+)
+def test_a_server_that_is_away_is_an_error_before_the_run_begins(
+    extra: str, variable: str, state: str, silent_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(extra)
+    url = silent_server if state == "silent" else "http://127.0.0.1:9"
+    assert loggers.ANSWER_LIMIT <= 10
+    monkeypatch.setattr(loggers, "ANSWER_LIMIT", 0.5)
+    monkeypatch.setenv(variable, url)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    with pytest.raises(UserError, match=rf"logger\.{extra}=true: .*{url}: does not answer \(.*use "):
+        check_config(*TINY, f"logger={extra}")
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_when_mlflow_goes_away_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("mlflow")
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    options = ["--port", str(port), "--workers", "1", "--backend-store-uri", f"sqlite:///{tmp_path / 'mlruns.db'}"]
+    server = subprocess.Popen([sys.executable, "-m", "mlflow", "server", *options], cwd=tmp_path)
+
+    def stop_server(*_: object) -> None:
+        server.terminate()
+        server.wait()
+
+    try:
+        for _ in range(240):
+            with suppress(OSError):
+                urllib.request.urlopen(f"{url}/health", timeout=1)
+                break
+            time.sleep(0.5)
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+        (tmp_path / "run").mkdir()
+        config = compose_config(*TINY, "logger=mlflow", "callbacks=none", "trainer.max_epochs=3")
+        after_first_epoch = LambdaCallback(on_train_epoch_end=stop_server)
+        result = train(config, tmp_path / "run", {}, callbacks=[after_first_epoch])
+    finally:
+        stop_server()
+    assert result["status"] == "completed"
+    warnings = [record.getMessage() for record in caplog.records if "MLflow does not answer" in record.getMessage()]
+    assert len(warnings) == 1
+    with sqlite3.connect(tmp_path / "mlruns.db") as database:
+        assert database.execute("select count(*) from latest_metrics").fetchone()[0] > 0

@@ -1,4 +1,4 @@
-"""A run that was stopped, anywhere and in any way, and resumed, is the run that never stopped."""
+"""A run that is stopped and resumed equals a run that never stops, wherever and however it is stopped."""
 
 import functools
 import json
@@ -22,19 +22,22 @@ from tensorboard.summary.writer import event_file_writer
 
 from mnist_lit.errors import UserError
 from mnist_lit.models import DigitClassifier
-from mnist_lit.signals import RunInterrupted
+from mnist_lit.models.checkpoint_file import load_classifier, read_checkpoint, weights_digest
+from mnist_lit.process import RunInterrupted
+from mnist_lit.run_folder import BEST, CHECKPOINTS, LAST, RESULT
 from mnist_lit.training import checkpoints
-from mnist_lit.training.checkpoints import load_classifier, read_checkpoint, weights_digest
 from mnist_lit.training.run import train
-from tests.conftest import PROJECT, TINY, Outcome, Run, compose_config
+from tests.configs import PROJECT, compose_config
+from tests.conftest import OFFLINE, TINY, Outcome, Run, launch
+from tests.selection import slow_except
 
 Start = Callable[..., Run]
 Command = Callable[..., Outcome]
-BLOCKS = ["trainer.steps_per_execution=3", "trainer.log_every_n_steps=8"]  # 20 steps an epoch: 7 blocks, the last of 2
+BLOCKS = ["trainer.steps_per_execution=3", "trainer.log_every_n_steps=8"]  # an epoch: 20 steps, 7 blocks, the last of 2
 
 
 class Crash(BaseException):
-    """Ends a run with nothing saved, as a kill does."""
+    """Ends a run without saving anything, as a kill does."""
 
 
 def interrupt() -> None:
@@ -46,11 +49,11 @@ def crash() -> None:
 
 
 @contextmanager
-def stopping(monkeypatch: pytest.MonkeyPatch, hook: str, call: int, stop: Callable[[], None]) -> Iterator[None]:
-    """Within it, `stop` is called in the `call`-th fit call of a network's hook."""
+def stop_at(monkeypatch: pytest.MonkeyPatch, hook: str, call: int, stop: Callable[[], None]) -> Iterator[None]:
+    """Within the block, the `call`-th call of a network's hook during fit calls `stop` first."""
     original, calls = getattr(DigitClassifier, hook), 0
 
-    def counting(self: DigitClassifier, *arguments: Any) -> Any:
+    def counted_hook(self: DigitClassifier, *arguments: Any) -> Any:
         nonlocal calls
         calls += self.trainer.state.fn == TrainerFn.FITTING and not self.trainer.sanity_checking
         if calls == call:
@@ -59,7 +62,7 @@ def stopping(monkeypatch: pytest.MonkeyPatch, hook: str, call: int, stop: Callab
         return original(self, *arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(DigitClassifier, hook, counting)
+        patch.setattr(DigitClassifier, hook, counted_hook)
         yield
 
 
@@ -68,7 +71,7 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
     def start(name: str, *overrides: str, resume: bool = False) -> Run:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        # TensorBoard orders a run's files by the second, then by their number in the process, as text: 10 before 9.
+        # TensorBoard sorts the files of a run by second, then by their number in the process, as text: 10 before 9.
         time.sleep(1 - time.time() % 1 if resume else 0)
         monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
         config = compose_config(*TINY, *BLOCKS, "trainer.max_epochs=3", *overrides)
@@ -78,8 +81,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Start:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Start:
-    """The same run without a stop; each is made once."""
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Start:
+    """Trains the same run without a stop, once for each set of options."""
 
     @functools.cache
     def whole(*overrides: str) -> Run:
@@ -89,71 +92,79 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Start:
     return whole
 
 
-def assert_same(one: Path, other: Path) -> None:
-    for name in ("last.ckpt", "best.ckpt"):
-        first, second = (load_classifier(folder / "checkpoints" / name) for folder in (one, other))
+def assert_same_run(one: Path, other: Path) -> None:
+    for name in (LAST, BEST):
+        first, second = (load_classifier(folder / CHECKPOINTS / name) for folder in (one, other))
         assert weights_digest(first) == weights_digest(second), name
-    assert (one / "metrics.csv").read_text() == (other / "metrics.csv").read_text()
+    assert (one / "metrics.csv").read_text(encoding="utf-8") == (other / "metrics.csv").read_text(encoding="utf-8")
     with np.load(one / "test_predictions.npz") as first, np.load(other / "test_predictions.npz") as second:
         for name in first.files:
             assert np.array_equal(first[name], second[name]), name
-    assert curves(one) == curves(other)
+    assert read_curves(one) == read_curves(other)
 
 
-def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    events = EventAccumulator(str(folder / "tensorboard"), size_guidance={"scalars": 0})
+def read_curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0})
     events.Reload()
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    tags = [tag for tag in events.Tags()["scalars"] if tag != "fit_seconds"]  # no two runs take the same time
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in tags}
 
 
 COMBINATIONS = [
-    ("mlp_128_64", "sgd", "none"),
-    ("mlp_4x64", "adam", "cosine"),
-    ("cnn", "adamw", "onecycle"),
-    ("mlp_128_64", "adagrad", "step"),
-    ("mlp_4x64", "rmsprop", "onecycle"),
-    ("dropout", "adam", "onecycle"),
-    ("dropout", "sgd", "cosine"),
-    ("augmented", "sgd", "step"),
-    ("convnet", "adamw", "onecycle"),
+    ["mlp_128_64", "sgd", "none"],
+    ["mlp_4x64", "adam", "cosine"],
+    ["cnn", "adamw", "onecycle"],
+    ["mlp_128_64", "adagrad", "step"],
+    ["mlp_4x64", "rmsprop", "onecycle"],
+    ["dropout", "adam", "onecycle"],
+    ["dropout", "sgd", "cosine"],
+    ["augmented", "sgd", "step"],
+    ["convnet", "adamw", "onecycle"],
+    ["accumulated", "adam", "cosine"],
+    ["mixed", "adam", "cosine"],
 ]
+QUICK_COMBINATIONS = [["dropout", "adam", "onecycle"], ["augmented", "sgd", "step"]]
 
 
-def chosen(model: str, optimizer: str, scheduler: str) -> list[str]:
-    dropout = ["model=cnn", "~model.activation", "+model.width=24", "model._target_=benchmarks.dropout.Dropout"]
+def make_options(model: str, optimizer: str, scheduler: str) -> list[str]:
+    dropout = ["model=cnn", "~model.activation", "+model.width=24", "model._target_=tests.dropout_network.Dropout"]
     models = {
         "dropout": dropout,
-        "augmented": ["data.augment={rotation: 10.0, shift: 2.0, scale: 0.1, stroke: 0.5, noise: 0.1}"],
+        "augmented": [
+            "data.augment={rotation: 10.0, shift: 2.0, elastic: 0.5, stroke: 0.5, noise: 0.1, drawn: 0.2, others: 0.1}"
+        ],
+        "accumulated": ["trainer.accumulate_grad_batches=2", "trainer.limit_train_batches=40", "data.batch_size=16"],
+        "mixed": ["model=cnn", "trainer.precision=bf16-mixed"],
         "convnet": ["model=convnet", "model.channels=[4,8]", "model.dropout=0.3"],
     }.get(model, [f"model={model}"])
     return [*models, f"optimizer={optimizer}", f"scheduler={scheduler}"]
 
 
-@pytest.mark.parametrize("combination", COMBINATIONS, ids="-".join)
-def test_interrupted_in_mid_epoch_twice(
-    combination: tuple[str, str, str],
+@pytest.mark.parametrize("combination", slow_except(COMBINATIONS, *QUICK_COMBINATIONS), ids="-".join)
+def test_a_run_interrupted_twice_resumes_exactly(
+    combination: list[str],
     start: Start,
-    undisturbed: Start,
+    uninterrupted: Start,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    options = chosen(*combination)
-    whole = undisturbed(*options)
+    options = make_options(*combination)
+    whole = uninterrupted(*options)
     caplog.set_level(logging.INFO)
     for call, resume in ((3, False), (7, True)):  # the second stop is in the second epoch
-        with stopping(monkeypatch, "training_step", call, interrupt), pytest.raises(RunInterrupted):
+        with stop_at(monkeypatch, "training_step", call, interrupt), pytest.raises(RunInterrupted):
             start("stopped", *options, resume=resume)
     resumed = start("stopped", *options, resume=True)
-    assert_same(whole.folder, resumed.folder)
+    assert_same_run(whole.folder, resumed.folder)
     assert resumed.result["global_step"] == whole.result["global_step"] == 60
     assert resumed.result["status"] == "completed"
     assert "error" not in resumed.result
     epochs = re.findall(r"epoch \d/\d .* ([\d.]+) s$", caplog.text, re.MULTILINE)
-    assert len(epochs) == 3, "each is told once"
+    assert len(epochs) == 3, "each epoch is printed once"
     assert max(map(float, epochs)) < 100
 
 
-PLACES = [
+STOPS = [
     ("training_step", 1),
     ("training_step", 7),
     ("training_step", 8),
@@ -168,78 +179,85 @@ PLACES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [interrupt, crash], ids=lambda stop: stop.__name__)
-@pytest.mark.parametrize(("hook", "call"), PLACES)
-def test_stopped_anywhere(
+@pytest.mark.parametrize(("hook", "call"), STOPS)
+def test_a_run_stopped_anywhere_resumes_exactly(
     hook: str,
     call: int,
     stop: Callable[[], None],
     start: Start,
-    undisturbed: Start,
+    uninterrupted: Start,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    options = [*chosen("dropout", "adam", "cosine"), "checkpoint.every_seconds=0.000001"]
-    whole = undisturbed(*options)
-    with stopping(monkeypatch, hook, call, stop), pytest.raises((RunInterrupted, Crash)):
+    options = [*make_options("dropout", "adam", "cosine"), "checkpoint.every_seconds=0.000001"]
+    whole = uninterrupted(*options)
+    with stop_at(monkeypatch, hook, call, stop), pytest.raises((RunInterrupted, Crash)):
         start("stopped", *options)
-    assert_same(whole.folder, start("stopped", *options, resume=True).folder)
+    assert_same_run(whole.folder, start("stopped", *options, resume=True).folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("call", [1, 4, 7])
-def test_a_crash_loses_no_more_than_the_epoch(
-    call: int, start: Start, undisturbed: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_crash_costs_at_most_one_epoch(
+    call: int, start: Start, uninterrupted: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    options = chosen("dropout", "adam", "cosine")
-    whole = undisturbed(*options)
-    with stopping(monkeypatch, "training_step", 7 + call, crash), pytest.raises(Crash):
+    options = make_options("dropout", "adam", "cosine")
+    whole = uninterrupted(*options)
+    with stop_at(monkeypatch, "training_step", 7 + call, crash), pytest.raises(Crash):
         start("stopped", *options)
-    assert read_checkpoint(tmp_path / "stopped" / "checkpoints" / "last.ckpt")["global_step"] == 20
-    assert_same(whole.folder, start("stopped", *options, resume=True).folder)
+    assert read_checkpoint(tmp_path / "stopped" / CHECKPOINTS / LAST)["global_step"] == 20
+    assert_same_run(whole.folder, start("stopped", *options, resume=True).folder)
 
 
-def test_early_stopping_counts_on(start: Start, undisturbed: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_early_stopping_keeps_its_count_after_resume(
+    start: Start, uninterrupted: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options = [
-        *chosen("dropout", "sgd", "none"),
+        *make_options("dropout", "sgd", "none"),
         "optimizer.lr=0.3",
         "trainer.max_epochs=60",
         "trainer.early_stopping_patience=2",
     ]
-    whole = undisturbed(*options)
+    whole = uninterrupted(*options)
     epochs = whole.result["epochs"]
     assert 3 < epochs < 60
     assert epochs - whole.result["best_epoch"] == 2
-    for call, resume in ((epochs - 1, False), (1, True)):  # the second time after the last epoch
-        with stopping(monkeypatch, "on_train_epoch_end", call, interrupt), pytest.raises(RunInterrupted):
+    for call, resume in ((epochs - 1, False), (1, True)):  # the second stop is after the last epoch
+        with stop_at(monkeypatch, "on_train_epoch_end", call, interrupt), pytest.raises(RunInterrupted):
             start("stopped", *options, resume=resume)
-    assert_same(whole.folder, start("stopped", *options, resume=True).folder)
+    assert_same_run(whole.folder, start("stopped", *options, resume=True).folder)
 
 
-def test_a_longer_run_is_the_same_whether_planned_or_not(start: Start, undisturbed: Start) -> None:
-    options = chosen("dropout", "adam", "step")
-    whole = undisturbed(*options, "trainer.max_epochs=4")
+def test_a_run_made_longer_equals_a_run_planned_longer(start: Start, uninterrupted: Start) -> None:
+    options = make_options("dropout", "adam", "step")
+    whole = uninterrupted(*options, "trainer.max_epochs=4")
     start("longer", *options, "trainer.max_epochs=2")
     longer = start("longer", *options, "trainer.max_epochs=4", resume=True)
-    for name in ("last.ckpt", "best.ckpt"):
-        digests = [weights_digest(load_classifier(run.folder / "checkpoints" / name)) for run in (whole, longer)]
+    for name in (LAST, BEST):
+        digests = [weights_digest(load_classifier(run.folder / CHECKPOINTS / name)) for run in (whole, longer)]
         assert digests[0] == digests[1]
     assert longer.result["epochs"] == 4
 
 
-def test_a_run_may_be_moved_between_stop_and_resumption(
-    start: Start, undisturbed: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+def test_a_run_can_be_moved_before_it_is_resumed(
+    start: Start, uninterrupted: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    whole = undisturbed()
-    with stopping(monkeypatch, "training_step", 16, interrupt), pytest.raises(RunInterrupted):
+    whole = uninterrupted()
+    with stop_at(monkeypatch, "training_step", 16, interrupt), pytest.raises(RunInterrupted):
         start("here")
     (tmp_path / "here").rename(tmp_path / "there")
-    assert_same(whole.folder, start("there", resume=True).folder)
+    assert_same_run(whole.folder, start("there", resume=True).folder)
     assert not (tmp_path / "here").exists()
 
 
-def test_times_and_commands_accumulate(start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    with stopping(monkeypatch, "training_step", 16, interrupt), pytest.raises(RunInterrupted):
+def test_a_resumed_run_adds_up_times_and_commands(
+    start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with stop_at(monkeypatch, "training_step", 16, interrupt), pytest.raises(RunInterrupted):
         start("stopped")
-    before = json.loads((tmp_path / "stopped" / "result.json").read_text())
+    before = json.loads((tmp_path / "stopped" / "result.json").read_text(encoding="utf-8"))
     after = start("stopped", resume=True).result
     assert before["status"] == "interrupted"
     assert after["fit_seconds"] > before["fit_seconds"] > 0
@@ -247,7 +265,7 @@ def test_times_and_commands_accumulate(start: Start, monkeypatch: pytest.MonkeyP
     assert len(after["resumed"]) == 1
 
 
-# ---- the checkpoints themselves ------------------------------------------------------------------------------------
+# ---- damaged checkpoints -------------------------------------------------------------------------------------------
 
 
 def truncate(path: Path) -> None:
@@ -264,58 +282,58 @@ def empty(path: Path) -> None:
     path.write_bytes(b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, empty, Path.unlink])
-def test_a_damaged_checkpoint_is_noticed_and_the_one_before_taken(
+def test_a_damaged_checkpoint_is_replaced_by_the_one_before(
     damage: Callable[[Path], None],
     start: Start,
-    undisturbed: Start,
+    uninterrupted: Start,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
     tmp_path: Path,
 ) -> None:
-    options = chosen("dropout", "adam", "cosine")
-    whole = undisturbed(*options)
-    with stopping(monkeypatch, "training_step", 18, interrupt), pytest.raises(RunInterrupted):
+    options = make_options("dropout", "adam", "cosine")
+    whole = uninterrupted(*options)
+    with stop_at(monkeypatch, "training_step", 18, interrupt), pytest.raises(RunInterrupted):
         start("stopped", *options)
-    folder = tmp_path / "stopped" / "checkpoints"
-    damage(folder / "last.ckpt")
+    folder = tmp_path / "stopped" / CHECKPOINTS
+    damage(folder / LAST)
     caplog.clear()
-    assert_same(whole.folder, start("stopped", *options, resume=True).folder)
+    assert_same_run(whole.folder, start("stopped", *options, resume=True).folder)
     if damage is not Path.unlink:
         assert "last.ckpt" in caplog.text
         assert "one before" in caplog.text
         assert (folder / "last.ckpt.damaged").exists()
 
 
-def test_of_two_ranks_that_find_the_same_damage_one_sets_it_aside(
-    start: Start, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder = start("run").folder / "checkpoints"
-    flip_a_bit(folder / "last.ckpt")
+def test_two_ranks_recover_from_the_same_damaged_checkpoint(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = start("run").folder / CHECKPOINTS
+    flip_a_bit(folder / LAST)
     read = checkpoints.read_checkpoint
 
-    def read_as_another_rank_does(path: Path) -> dict[str, Any]:
+    def read_after_another_rank(path: Path) -> dict[str, Any]:
         try:
             return read(path)
         except UserError:
             path.rename(path.with_name(f"{path.name}.damaged"))
             raise
 
-    monkeypatch.setattr(checkpoints, "read_checkpoint", read_as_another_rank_does)
+    monkeypatch.setattr(checkpoints, "read_checkpoint", read_after_another_rank)
     assert checkpoints.recover_checkpoint(folder) == folder / "previous.ckpt"
     assert (folder / "last.ckpt.damaged").exists()
 
 
-def test_when_no_checkpoint_can_be_read_that_is_the_error(start: Start) -> None:
+def test_a_run_without_a_readable_checkpoint_is_an_error(start: Start) -> None:
     done = start("run")
-    for path in (done.folder / "checkpoints").iterdir():
+    for path in (done.folder / CHECKPOINTS).iterdir():
         flip_a_bit(path)
     with pytest.raises(UserError, match="none of the run's checkpoints can be read"):
         start("run", "scheduler=none", resume=True)
 
 
-def test_every_bit_is_covered_by_the_checksum(start: Start) -> None:
-    path = start("run", "model.hidden=[1]").folder / "checkpoints" / "last.ckpt"
+@pytest.mark.slow
+def test_the_checksum_covers_every_bit(start: Start) -> None:
+    path = start("run", "model.hidden=[1]").folder / CHECKPOINTS / LAST
     good = path.read_bytes()
     for position in [*range(0, len(good) - 80, 997), *range(len(good) - 80, len(good), 7)]:
         path.write_bytes(good[:position] + bytes([good[position] ^ 4]) + good[position + 1 :])
@@ -324,20 +342,12 @@ def test_every_bit_is_covered_by_the_checksum(start: Start) -> None:
                 read_checkpoint(path)
 
 
-# ---- the command ---------------------------------------------------------------------------------------------------
+# ---- the command line ----------------------------------------------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("finished")
-    command = [sys.executable, str(PROJECT / "train.py"), *TINY, "hydra.run.dir=run"]
-    assert subprocess.run(command, cwd=folder, check=False, capture_output=True).returncode == 0
-    return folder / "run"
-
-
-def test_a_complete_run_has_nothing_to_do(command: Command, finished: Path) -> None:
+def test_resuming_a_complete_run_changes_nothing(train_py: Command, finished: Path) -> None:
     before = (finished / "result.json").read_bytes()
-    done = command(f"resume={finished}")
+    done = train_py(f"resume={finished}")
     assert done.code == 0
     assert "nothing to do" in done.output
     assert (finished / "result.json").read_bytes() == before
@@ -358,11 +368,11 @@ def test_a_complete_run_has_nothing_to_do(command: Command, finished: Path) -> N
         (["-m"], ["-m"]),
     ],
 )
-def test_what_may_not_change_is_refused_with_the_reason(
-    command: Command, finished: Path, overrides: list[str], named: list[str]
+def test_a_change_that_resume_does_not_allow_is_an_error_with_its_reason(
+    train_py: Command, finished: Path, overrides: list[str], named: list[str]
 ) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != ".lock"}
-    done = command(f"resume={finished}", *overrides)
+    done = train_py(f"resume={finished}", *overrides)
     assert done.code == 1
     assert "Traceback" not in done.output
     for words in named:
@@ -371,33 +381,96 @@ def test_what_may_not_change_is_refused_with_the_reason(
 
 
 @pytest.mark.parametrize("folder", ["nowhere", ".", "[1]", "7"])
-def test_a_folder_that_holds_no_run_is_named(command: Command, tmp_path: Path, folder: str) -> None:
-    done = command(f"resume={folder}")
+def test_resuming_a_folder_without_a_run_is_an_error(train_py: Command, tmp_path: Path, folder: str) -> None:
+    done = train_py(f"resume={folder}")
     assert done.code == 1
     assert "not a run's folder" in done.output
     assert not list(tmp_path.iterdir())
 
 
-def test_the_command_printed_after_ctrl_c_goes_on_with_the_run(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_the_command_printed_after_ctrl_c_resumes_the_run(tmp_path: Path) -> None:
     train_py = [sys.executable, str(PROJECT / "train.py")]
     short = ["callbacks=none", "trainer.max_epochs=300", "trainer.early_stopping_patience=30"]
     options = [*TINY, *short, "hydra.run.dir=a run"]
-    run = subprocess.Popen([*train_py, *options], cwd=tmp_path, stdout=subprocess.PIPE, text=True)
+    run = subprocess.Popen([*train_py, *options], cwd=tmp_path, stdout=subprocess.PIPE, encoding="utf-8")
     assert run.stdout
     printed = ""
     while "epoch   3/" not in printed:
         printed += run.stdout.readline()
-    second = subprocess.run([*train_py, "resume=a run"], cwd=tmp_path, check=False, capture_output=True, text=True)
+    second = subprocess.run(
+        [*train_py, "resume=a run"], cwd=tmp_path, check=False, capture_output=True, encoding="utf-8"
+    )
     assert second.returncode == 1
-    assert "held by a run that is still going" in second.stderr
+    assert "in use by a run that is still going" in second.stderr
     run.send_signal(signal.SIGINT)
     printed += run.stdout.read()
     assert run.wait() == 130
-    (line,) = [line for line in printed.splitlines() if "Go on with: " in line]
-    typed = line.split("Go on with: ")[1].replace("python ", f"{sys.executable} ", 1)  # from any folder
-    done = subprocess.run(typed, shell=True, cwd=tmp_path, check=False, capture_output=True, text=True)
+    (line,) = [line for line in printed.splitlines() if "Continue with: " in line]
+    typed = line.split("Continue with: ")[1].replace("python ", f"{sys.executable} ", 1)  # works in any folder
+    done = subprocess.run(typed, shell=True, cwd=tmp_path, check=False, capture_output=True, encoding="utf-8")
     assert done.returncode == 0, done.stderr
-    result = json.loads((tmp_path / "a run" / "result.json").read_text())
+    result = json.loads((tmp_path / "a run" / "result.json").read_text(encoding="utf-8"))
     assert result["status"] == "completed"
     assert result["command"].endswith("trainer.early_stopping_patience=30")
     assert len(result["resumed"]) == 1
+
+
+# ---- resume=auto -----------------------------------------------------------------------------------------------------
+
+
+AUTO = [*TINY, "resume=auto", "hydra.run.dir=outputs/runs/run"]
+
+
+def run_until_signal(folder: Path, *job: str) -> str:
+    """Runs the job until its third epoch, then stops it as a cluster does. Returns what it printed."""
+    run = launch(folder, *job, env=os.environ | OFFLINE)
+    assert run.stdout
+    printed = ""
+    while len(re.findall("^epoch", printed, re.MULTILINE)) < 3 and (line := run.stdout.readline()):
+        printed += line
+    run.terminate()
+    printed += run.communicate(timeout=100)[0]
+    assert run.returncode == 143, printed
+    return printed
+
+
+@pytest.mark.slow
+def test_a_repeated_command_with_resume_auto_starts_a_run_and_continues_it(tmp_path: Path) -> None:
+    """A cluster that requeues a job repeats its command. Neither the options of a preset nor those of MNIST, which was
+    not available, count as changes."""
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "long.yaml").write_text(
+        "# @package _global_\ntrainer: {max_epochs: 2000}\n", encoding="utf-8"
+    )
+    job = ["--config-dir=own", "data=mnist", "model=mlp_128_64", "trainer=cpu", "experiment=long", *AUTO[-2:]]
+    assert "resume  " not in run_until_signal(tmp_path, *job)
+    result = tmp_path / "outputs" / "runs" / "run" / RESULT
+    assert "resume" not in json.loads(result.read_text(encoding="utf-8"))["command"]
+    assert re.search(r"^resume  .*last.ckpt: step \d+", run_until_signal(tmp_path, *job), re.MULTILINE)
+
+
+def test_resume_auto_of_a_complete_run_changes_nothing(train_py: Command, tmp_path: Path) -> None:
+    first = train_py(*AUTO)
+    assert first.code == 0, first.output
+    before = {path: path.read_bytes() for path in first.folder.rglob("*") if path.is_file()}
+    again = train_py(*AUTO)
+    assert again.code == 0, again.output
+    assert "There is nothing to do" in again.output
+    assert {path: path.read_bytes() for path in first.folder.rglob("*") if path.is_file()} == before
+    changed = train_py(*AUTO, "optimizer.lr=0.5")
+    assert changed.code == 1
+    assert "optimizer.lr=0.5: a resumed run keeps its own" in changed.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [(AUTO[:-1], "add hydra.run.dir=FOLDER"), (["-m", *AUTO, "seed=0,1"], "continues one run; leave out -m")],
+)
+def test_resume_auto_needs_the_folder_of_one_run(
+    train_py: Command, tmp_path: Path, arguments: list[str], named: str
+) -> None:
+    done = train_py(*arguments)
+    assert done.code == 1
+    assert named in done.output
+    assert not (tmp_path / "outputs").exists()

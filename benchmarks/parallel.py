@@ -1,0 +1,132 @@
+"""Measures several runs: a sweep in one process, parallel jobs of a sweep, and two runs that share all cores."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import median
+
+from hydra.core.utils import env_override
+from joblib import cpu_count
+
+from benchmarks.measurement import Row, Seconds, compare, take_turns
+from benchmarks.processes import run_python, run_train_py
+from benchmarks.runner import DEFAULTS, build_environment, find_mnist_root
+from mnist_lit.run_folder import RESULT
+from tests.configs import PROJECT
+
+TEMPLATE_SECONDS = 50  # the same four runs in the best-known template for Lightning and Hydra, on two slow cores
+JOB = [*DEFAULTS, "model=mlp_128_64", "data.batch_size=128"]
+LIBGOMP_DEFAULT = "300000"  # spins before a waiting thread releases its core
+RUN = [*DEFAULTS, "model=cnn", "data.batch_size=64", "data.val_size=50000", "trainer.max_epochs=1"]
+
+
+def measure_sweeps(rounds: int, quick: bool) -> list[Row]:
+    """Four runs in one command, and parallel jobs of a sweep: time."""
+    four = [run_sweep("trainer.max_epochs=1", "optimizer=adam,sgd", "seed=0,1")[0] for _ in range(rounds)]
+    return [
+        Row(
+            "four one-epoch runs of mlp_128_64, batch 128, in one command",
+            median(four),
+            TEMPLATE_SECONDS / 5,
+            unit="s",
+            detail=f"{min(four):.1f} to {max(four):.1f} s",
+            reason=f"the goal is one fifth of the {TEMPLATE_SECONDS} s of the template on another machine",
+        ),
+        *compare_jobs(rounds, 1 if quick else 5),
+    ]
+
+
+def run_sweep(*arguments: str) -> tuple[float, list[float]]:
+    """Return the seconds of the whole command and the fit seconds of each run."""
+    command = [str(PROJECT / "train.py"), "-m", *JOB, *arguments, f"data.root={find_mnist_root()}"]
+    with tempfile.TemporaryDirectory() as folder:
+        seconds = run_python([*command, "hydra.sweep.dir=sweep"], folder).seconds
+        results = [json.loads(path.read_text(encoding="utf-8")) for path in Path(folder).glob(f"sweep/*/{RESULT}")]
+        return seconds, [result["fit_seconds"] for result in results]
+
+
+def compare_jobs(rounds: int, epochs: int) -> list[Row]:
+    """Compare as many parallel jobs as cores with one job. Each job has one thread."""
+    cores = cpu_count()
+    one, many = "one job", f"{cores} jobs"
+    launcher = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={cores}", f"trainer.max_epochs={epochs}"]
+    fits: Seconds = {one: [], many: []}
+
+    def measure(name: str, seeds: str) -> float:
+        with env_override({"OMP_NUM_THREADS": "1"}):
+            seconds, fit_seconds = run_sweep(seeds, *launcher)
+        fits[name].append(max(fit_seconds))
+        return seconds
+
+    programs = {one: lambda: measure(one, "seed=0"), many: lambda: measure(many, f"seed=range(0,{cores})")}
+    seconds = take_turns(programs, rounds)
+    return [
+        compare(
+            f"{what} of {cores} jobs on {cores} cores, relative to one job on one core",
+            measured[many],
+            measured[one],
+            goal,
+            seconds=measured,
+            reason="the cores slow each other down: see the last row",
+        )
+        for what, measured, goal in (("fit time", fits, 1.15), ("time of the whole command", seconds, None))
+    ] + [compare_loops(rounds, cores, epochs)]
+
+
+def compare_loops(rounds: int, cores: int, epochs: int) -> Row:
+    """Compare parallel processes of a hand-written loop with one process. This shows the limit of the machine."""
+    loop = f"from benchmarks.baselines import train_bare; print(train_bare(*{JOB}, epochs={epochs}).train)"
+    one, many = "one loop", f"{cores} loops"
+
+    def measure_slowest(processes: int) -> float:
+        started = [
+            subprocess.Popen(
+                [sys.executable, "-c", loop],
+                env=build_environment(OMP_NUM_THREADS="1"),
+                stdout=subprocess.PIPE,
+                encoding="utf-8",
+            )
+            for _ in range(processes)
+        ]
+        return max(float(process.communicate()[0]) for process in started)
+
+    seconds = take_turns({one: lambda: measure_slowest(1), many: lambda: measure_slowest(cores)}, rounds)
+    return compare(
+        f"{cores} hand-written loops on {cores} cores, relative to one loop on one core",
+        seconds[many],
+        seconds[one],
+        seconds=seconds,
+    )
+
+
+def measure_parallel_runs(rounds: int, quick: bool) -> list[Row]:
+    """Two runs at the same time, each with one thread per core: time relative to one run."""
+
+    def measure_slowest(runs: int, **variables: str) -> float:
+        with env_override(variables), ThreadPoolExecutor(runs) as pool:
+            return max(fit_seconds for _, fit_seconds in pool.map(lambda _: run_train_py(*RUN), range(runs)))
+
+    find_mnist_root()  # fills the cache: two threads cannot compose a config at the same time
+    one, two = "one run", "two runs"
+    one_default, two_default = (f"{name} (libgomp default)" for name in (one, two))
+    seconds = take_turns(
+        {
+            one: lambda: measure_slowest(1),
+            two: lambda: measure_slowest(2),
+            one_default: lambda: measure_slowest(1, GOMP_SPINCOUNT=LIBGOMP_DEFAULT),
+            two_default: lambda: measure_slowest(2, GOMP_SPINCOUNT=LIBGOMP_DEFAULT),
+        },
+        rounds,
+    )
+    return [
+        compare(
+            f"fit time of {slow}, relative to {fast}: cnn, batch 64, 10,000 samples",
+            seconds[slow],
+            seconds[fast],
+            seconds={slow: seconds[slow], fast: seconds[fast]},
+        )
+        for slow, fast in ((two, one), (two_default, one), (one, one_default))
+    ]

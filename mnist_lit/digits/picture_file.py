@@ -1,0 +1,127 @@
+"""A picture file of any kind → one upright RGB picture, or one line that names the fault."""
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from mnist_lit.errors import UserError
+
+MOST_PIXELS = 64_000_000  # 200 MB when decoded
+LEAST_SIDE = 5  # pixels: fewer are not enough to distinguish ten digits
+NARROWEST = 20  # the longer side may be this many times the shorter one
+ENOUGH = 800  # pixels a side: a larger JPEG is decoded at a fraction of its size, which is much faster
+CLEAR = 1800  # the same for a picture with several digits
+
+
+ADVICE = {
+    "HEIC": "pip install pillow-heif, or save it as PNG or JPEG",
+    "PDF": "save its page as PNG or JPEG",
+    "SVG": "save it as PNG or JPEG",
+}
+
+
+class BadPicture(UserError):
+    """A picture that cannot be read. The message is one line and does not name the file."""
+
+
+def read_picture(source: Path | bytes | Image.Image, enough: int = ENOUGH) -> tuple[Image.Image, float]:
+    """An upright RGB picture with the background filled in where it is transparent, and the width of one of its pixels
+    in pixels of the file.
+
+    Raises:
+        BadPicture: if it is no picture, damaged, animated, too small or too large.
+    """
+    if isinstance(source, Image.Image):
+        _check_size(source)
+        return _to_rgb(ImageOps.exif_transpose(source)), 1.0
+    try:
+        content = source if isinstance(source, bytes) else source.read_bytes()
+    except OSError as error:
+        raise BadPicture(error.strerror or str(error)) from error
+    if not content:
+        raise BadPicture("is empty (0 bytes)")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of odd metadata, and of sizes, which are checked here
+        return _decode(content, enough)
+
+
+def _register_heif() -> None:
+    """Let Pillow read HEIC, the format of phones, where the package for it is installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ModuleNotFoundError:
+        return
+    register_heif_opener()
+
+
+def _decode(content: bytes, enough: int) -> tuple[Image.Image, float]:
+    if _unread_kind(content) == "HEIC":
+        _register_heif()
+    try:
+        with Image.open(io.BytesIO(content)) as picture:
+            _check_size(picture)
+            width = picture.width
+            picture.draft(None, (enough, enough))
+            return _to_rgb(ImageOps.exif_transpose(picture)), width / picture.width
+    except BadPicture:
+        raise
+    except UnidentifiedImageError as error:
+        if (kind := _unread_kind(content)) is None:
+            raise BadPicture("is not a picture that can be read") from error
+        raise BadPicture(f"is a picture of the kind {kind}, which cannot be read; {ADVICE[kind]}") from error
+    except Image.DecompressionBombError as error:
+        raise BadPicture(f"is too large: at most {MOST_PIXELS:,} pixels can be read") from error
+    except Exception as error:  # a decoder can raise anything for a damaged file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise BadPicture(f"is damaged ({reason})") from error
+
+
+def _unread_kind(content: bytes) -> str | None:
+    """The kinds that people have in their folders and Pillow does not read."""
+    if content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
+        return "HEIC"
+    if content.startswith(b"%PDF"):
+        return "PDF"
+    return "SVG" if b"<svg" in content[:4096].lower() else None
+
+
+def _check_size(picture: Image.Image) -> None:
+    width, height = picture.size
+    size = f"{width:,} × {height:,}"
+    if width * height > MOST_PIXELS:
+        raise BadPicture(f"is too large: {size}, at most {MOST_PIXELS:,} pixels can be read")
+    if min(width, height) < LEAST_SIDE:
+        raise BadPicture(f"is too small: {size} pixels, at least {LEAST_SIDE} × {LEAST_SIDE} are needed")
+    if max(width, height) > NARROWEST * min(width, height):
+        raise BadPicture(f"is too narrow: {size} pixels, at most 1 to {NARROWEST} can be read")
+    frames = getattr(picture, "n_frames", 1)
+    if frames > 1 and picture.format != "MPO":  # the other frames of an MPO are previews of the first
+        raise BadPicture(f"is animated or has several pages ({frames}); a single picture is needed")
+
+
+def _to_rgb(picture: Image.Image) -> Image.Image:
+    if picture.mode.startswith(("I", "F")):  # Pillow would clip 16 bits and more instead of scaling them
+        values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
+        low, high = values.min(), values.max()
+        picture = Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
+    if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
+        return _fill_transparency(picture.convert("RGBA"))
+    return picture.convert("RGB")
+
+
+def _fill_transparency(picture: Image.Image) -> Image.Image:
+    """Fill transparent pixels with the color of the paper if most of the picture is opaque. Otherwise only the digit is
+    opaque, and the filling is its opposite: white for dark ink, black for light ink."""
+    pixels = np.asarray(picture)
+    opaque = pixels[..., :3][pixels[..., 3] > 127]
+    if len(opaque) > 0.6 * pixels[..., 3].size:
+        paper = tuple(int(value) for value in np.median(opaque, axis=0))
+    else:
+        dark = len(opaque) == 0 or opaque.mean() < 128
+        paper = (255, 255, 255) if dark else (0, 0, 0)
+    sheet = Image.new("RGBA", picture.size, (*paper, 255))
+    sheet.alpha_composite(picture)
+    return sheet.convert("RGB")

@@ -1,0 +1,142 @@
+"""A trained network that classifies 28 × 28 pictures: a run's checkpoint, or an exported .onnx file.
+
+torch is imported only when a checkpoint is opened. An .onnx file needs onnxruntime instead.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from mnist_lit import DIGITS
+from mnist_lit.errors import UserError, import_extra
+from mnist_lit.process import importing
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SALIENCY_STEPS = 8  # from an empty picture to the digit
+
+
+class Network(Protocol):
+    """`about` is one line: the network's name and accuracy. `classes` are the names of its ten outputs."""
+
+    about: str
+    dataset: str
+    classes: tuple[str, ...]
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        """Pictures [n, 28, 28] uint8, 0 is background → probabilities [n, 10] float32."""
+
+
+def open_network(path: Path) -> Network:
+    """A run's folder, a checkpoint, or an exported .onnx file, of a network that reads digits.
+
+    Raises:
+        UserError: if it is none of these, reads no digits, or needs a package that is not installed.
+    """
+    network = read_network(path)
+    check_reads_digits(network, path)
+    return network
+
+
+def read_network(path: Path) -> Network:
+    """The same for a network of any classes."""
+    return OnnxNetwork(path) if path.suffix == ".onnx" else CheckpointNetwork(path)
+
+
+def check_reads_digits(network: Network, path: Path | str) -> None:
+    if network.classes != DIGITS:
+        names = ", ".join(network.classes[:2])
+        raise UserError(f"{path}: is trained on {network.dataset} ({names}, …), so it reads no digits")
+
+
+class CheckpointNetwork:
+    """The network of a run's folder, or of a checkpoint in it."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with importing():
+                from mnist_lit.data.loader import Normalize
+                from mnist_lit.models.checkpoint_file import load_classifier, read_checkpoint
+                from mnist_lit.run_folder import best_checkpoint
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"{error.name} is not installed, and a checkpoint needs it; an exported .onnx does not"
+            ) from error
+        self.checkpoint = best_checkpoint(path)
+        self.classifier = load_classifier(self.checkpoint)
+        data = read_checkpoint(self.checkpoint).get("datamodule_hyper_parameters", {})
+        try:
+            self.normalize = Normalize(float(data["mean"]), float(data["std"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{self.checkpoint}: does not say how its pictures were normalized") from error
+        self.dataset = str(data.get("name") or "another data set")
+        self.classes = tuple(map(str, data.get("classes") or DIGITS))
+        self.about = self._describe()
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        import torch
+
+        with torch.inference_mode():
+            return self.probabilities(torch.from_numpy(pixels)).numpy()
+
+    def probabilities(self, pixels: "Tensor") -> "Tensor":
+        """Pictures [n, 28, 28], 0 to 255 → [n, 10]. Differentiable."""
+        from mnist_lit.losses import OUTPUTS, probabilities
+
+        output = self.classifier.output
+        return probabilities(output, OUTPUTS[output](self.classifier.network(self.normalize(pixels.unsqueeze(1)))))
+
+    def saliency(self, pixels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
+        """How much each pixel counts for (above 0) or against (below 0) the prediction, from -1 to 1: [n, 28, 28].
+
+        Integrated gradients (Sundararajan et al. 2017) of the predictions' log-probability from an empty picture to
+        `pixels` [n, 28, 28] uint8. The strongest pixel of each picture is 1 or -1.
+        """
+        import torch
+
+        shares = (torch.arange(SALIENCY_STEPS) + 0.5) / SALIENCY_STEPS
+        faded = (torch.from_numpy(pixels).float().unsqueeze(1) * shares.view(1, -1, 1, 1)).requires_grad_()
+        with torch.enable_grad():
+            logs = self.probabilities(faded.flatten(0, 1).clone()).clamp_min(1e-12).log()
+            predicted = logs.gather(1, torch.from_numpy(predictions).repeat_interleave(SALIENCY_STEPS).unsqueeze(1))
+            (gradient,) = torch.autograd.grad(predicted.sum(), faded)
+        contributions = gradient.mean(1).numpy() * pixels
+        return contributions / np.maximum(np.abs(contributions).max((1, 2), keepdims=True), 1e-12)
+
+    def _describe(self) -> str:
+        """For example `ConvNet, 75,706 parameters, 99.59% on mnist's 10,000 test images`."""
+        from mnist_lit.run_folder import read_result
+
+        result = read_result(self.checkpoint.parent.parent)
+        try:
+            data = result["data"]
+            accuracy = f"{result['test_acc']:.2%} on {data['name']}'s {data['test_size']:,} test images"
+        except (KeyError, TypeError, ValueError):
+            accuracy = "its accuracy is not recorded"
+        return f"{type(self.classifier).__name__}, {self.classifier.parameter_count:,} parameters, {accuracy}"
+
+
+class OnnxNetwork:
+    """The network of a file that `mnist-lit export` has written."""
+
+    def __init__(self, path: Path) -> None:
+        runtime = import_extra("onnxruntime", "export")
+        if not path.is_file():
+            raise UserError(f"{path}: there is no such file")
+        options = runtime.SessionOptions()
+        options.log_severity_level = 4  # errors are reported below
+        try:
+            self.session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            properties = self.session.get_modelmeta().custom_metadata_map
+            self.about = json.loads(properties["about"])
+            self.classes = tuple(map(str, json.loads(properties["labels"])))
+            self.dataset = json.loads(properties.get("dataset", '"another data set"'))
+        except Exception as error:  # an unknown file can raise anything here
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(f"{path}: not a model that mnist-lit has exported ({reason})") from error
+
+    def __call__(self, pixels: np.ndarray) -> np.ndarray:
+        return self.session.run(None, {"pixels": pixels})[0]

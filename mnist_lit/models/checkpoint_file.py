@@ -1,0 +1,120 @@
+"""A checkpoint's file: a checksum protects its content, and reading it never runs code from the file."""
+
+import hashlib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+
+from mnist_lit.build import import_class
+from mnist_lit.errors import UserError
+from mnist_lit.models.classifier import DigitClassifier, class_path
+from mnist_lit.run_folder import CONFIG, best_checkpoint, find_run, read_config
+
+CHECKSUM = b"sha256:"
+CHECKSUM_SIZE = len(CHECKSUM) + 64
+
+
+def write_checkpoint(checkpoint: dict[str, Any], stream: IO[bytes]) -> None:
+    """Write a file that ends with its own SHA-256. A zip archive may end with a comment; torch reads it as before."""
+    archive = io.BytesIO()
+    torch.save(checkpoint, archive)
+    body, no_comment = archive.getbuffer()[:-2], archive.getbuffer()[-2:]
+    assert no_comment == b"\0\0"
+    stream.write(body)
+    stream.write(_comment(body))
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """A checkpoint on the CPU: tensors and plain values only. Nothing in the file is executed.
+
+    Raises:
+        UserError: if the file is missing or damaged, or holds anything but tensors and plain values.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: there is no such checkpoint") from error
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if _is_damaged(content):
+        raise UserError(f"{path}: is damaged (its checksum is wrong)")
+    try:
+        checkpoint = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except Exception as error:  # an unknown file can raise anything here
+        reason = (str(error) or type(error).__name__).splitlines()[0].partition(" In PyTorch 2.6")[0]  # torch's advice
+        raise UserError(f"{path}: not a checkpoint that can be read ({reason})") from error
+    expected = {"network": str, "state_dict": dict, "hyper_parameters": dict}
+    if not isinstance(checkpoint, dict) or not all(isinstance(checkpoint.get(k), kind) for k, kind in expected.items()):
+        raise UserError(f"{path}: not a checkpoint of this project (it names no network)")
+    return checkpoint
+
+
+def load_classifier(path: str | Path) -> DigitClassifier:
+    """The network of a checkpoint, from the file alone: on the CPU, in eval mode.
+
+    Raises:
+        UserError: if the file is no checkpoint, if its network cannot be imported here, or if the two do not fit.
+    """
+    checkpoint = read_checkpoint(path)
+    options = checkpoint["hyper_parameters"]
+    network = import_class(checkpoint["network"], "model", options)
+    try:
+        model = network(**options)
+        model.load_state_dict(network_weights(checkpoint["state_dict"]))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"{path}: does not fit {checkpoint['network']}: {error}") from error
+    return model.eval()
+
+
+def read_initial_weights(run: Path, model: DigitClassifier, classes: Sequence[str]) -> dict[str, Any]:
+    """The weights of a run's best checkpoint, or of a checkpoint file, for another run to begin with.
+
+    Raises:
+        UserError: if there is no such checkpoint, or if its network or its classes are not those of this run.
+    """
+    run = find_run(str(run))
+    if not run.exists():
+        raise UserError(f"init_from={run}: there is no such run or checkpoint")
+    path = best_checkpoint(run)
+    checkpoint = read_checkpoint(path)
+    theirs, ours = (checkpoint["network"], checkpoint["hyper_parameters"]), (class_path(model), dict(model.hparams))
+    if theirs != ours:
+        their, our = (
+            f"{name}({', '.join(f'{k}={v}' for k, v in options.items())})" for name, options in (theirs, ours)
+        )
+        raise UserError(f"init_from={run}: holds another network: {their}. This run has {our}")
+    folder = path.parent.parent
+    if (folder / CONFIG).exists() and (trained := read_config(folder).data.classes) != list(classes):
+        raise UserError(
+            f"init_from={run}: has other classes. It has {', '.join(trained)}; this run has {', '.join(classes)}"
+        )
+    return network_weights(checkpoint["state_dict"])
+
+
+def network_weights(state_dict: dict[str, Any]) -> dict[str, Any]:
+    """The state without the tensors of the loss, which only training and evaluation need."""
+    return {name: value for name, value in state_dict.items() if not name.startswith(("loss.", "evaluation_loss."))}
+
+
+def weights_digest(model: torch.nn.Module) -> str:
+    """SHA-256 of all weights: equal digests mean that the networks are equal bit for bit."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _comment(body: memoryview) -> bytes:
+    """The end of a zip archive: the length of the comment, then the comment, which is the SHA-256 of the rest."""
+    return CHECKSUM_SIZE.to_bytes(2, "little") + CHECKSUM + hashlib.sha256(body).hexdigest().encode()
+
+
+def _is_damaged(content: bytes) -> bool:
+    """Whether the file ends with the SHA-256 of other content. A file without a checksum passes: another program wrote
+    it."""
+    has_checksum = content[-CHECKSUM_SIZE:].startswith(CHECKSUM)
+    return has_checksum and content[-CHECKSUM_SIZE - 2 :] != _comment(memoryview(content)[: -CHECKSUM_SIZE - 2])

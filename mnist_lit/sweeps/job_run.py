@@ -1,0 +1,97 @@
+"""One job of a sweep: train it in the current process, and record its state in its folder."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import rich
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from mnist_lit.console import ConsoleHandler
+from mnist_lit.errors import UserError, describe_disk_error
+from mnist_lit.process import importing, stop_with_parent
+from mnist_lit.run_folder import CONFIG, FINISHED, lock_folder, read_result, write_result
+from mnist_lit.sweeps.sweep_folder import restore_job_config
+
+if TYPE_CHECKING:
+    from lightning.pytorch import Callback
+
+
+def run_sweep_job(cfg: DictConfig) -> float:
+    """Hydra's task function. Returns `val_acc`."""
+    launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
+    if launcher == "joblib":
+        stop_with_parent()
+    return float(train_or_resume(cfg, progress_bar=launcher == "basic")["val_acc"])
+
+
+def train_or_resume(cfg: DictConfig, *, progress_bar: bool, callbacks: "Sequence[Callback]" = ()) -> dict[str, Any]:
+    """Train the job, from its last checkpoint if it has one. A completed job is not trained again.
+
+    Returns the content of result.json.
+    """
+    hydra = HydraConfig.get()
+    folder = Path(hydra.runtime.output_dir)
+    with importing():
+        from mnist_lit.training.job import run_in
+    silence_console(progress_bar)
+    with lock_folder(folder), recording_failure(folder):
+        result = read_finished(folder)
+        if result and result["status"] == "completed":
+            return result
+        restore_job_config(cfg, Path(hydra.sweep.dir), hydra.sweep.subdir)
+        _set_status(folder, "running")  # if the process dies before the run writes its own record
+        return run_in(folder, cfg, resume=(folder / CONFIG).exists(), callbacks=callbacks)
+
+
+def silence_console(progress_bar: bool) -> None:
+    """A job logs to its train.log alone, because a sweep prints one line for each job. Jobs that run at the same time
+    have no progress bar."""
+    root = logging.getLogger()
+    root.handlers = [handler for handler in root.handlers if not isinstance(handler, ConsoleHandler)]
+    if not progress_bar:
+        rich.reconfigure(force_terminal=False)
+
+
+@contextmanager
+def recording_failure(folder: Path) -> Iterator[None]:
+    """Record errors that happen before the run writes its own record, too."""
+    try:
+        yield
+    except Exception as error:
+        record_failure(folder, describe_disk_error(error) or str(error))
+        raise
+
+
+def record_failure(folder: Path, error: str) -> None:
+    if not read_finished(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        _set_status(folder, "failed", error=error.removeprefix("error: "))
+
+
+def read_finished(folder: Path) -> dict[str, Any] | None:
+    """The content of result.json if the job ended by itself, else None."""
+    result = read_result(folder)
+    return result if result.get("status") in FINISHED else None
+
+
+def is_running(folder: Path) -> bool:
+    """True if another process works in the folder."""
+    if not folder.exists():
+        return False
+    with suppress(UserError), lock_folder(folder):
+        return False
+    return True
+
+
+def mark_for_rerun(folder: Path) -> None:
+    """A job that failed, or whose process died, gets the status of a job that was interrupted."""
+    if read_result(folder).get("status") in ("failed", "running"):
+        _set_status(folder, "interrupted")
+
+
+def _set_status(folder: Path, status: str, **values: str) -> None:
+    write_result(folder, read_result(folder) | {"status": status} | values)

@@ -1,0 +1,97 @@
+"""Mixed precision only trains: validation and test compute in 32 bits. `auto` depends on network and device."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from mnist_lit.build import build_model
+from mnist_lit.evaluation.run_evaluation import evaluate_run
+from mnist_lit.models.checkpoint_file import load_classifier, read_checkpoint, weights_digest
+from mnist_lit.run_folder import BEST, CHECKPOINTS, LAST, read_config
+from mnist_lit.training import devices
+from mnist_lit.training.run import train
+from tests.configs import compose_config
+from tests.conftest import Run
+
+Start = Callable[..., Run]
+MIXED = ["model=cnn", "trainer.precision=bf16-mixed"]
+AUTO = ["model=cnn", "trainer.precision=auto"]
+
+
+@pytest.fixture
+def hardware(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Whether the device multiplies bf16 numbers."""
+
+    def pretend(multiplies: bool) -> None:
+        monkeypatch.setattr(devices, "multiplies_bf16", lambda accelerator: multiplies)
+
+    return pretend
+
+
+def digest(run: Run) -> str:
+    return weights_digest(load_classifier(run.folder / CHECKPOINTS / LAST))
+
+
+def test_weights_and_tests_of_mixed_precision_are_of_32_bits(run: Start) -> None:
+    done = run(*MIXED)
+    assert done.result["test_acc"] > 0.8
+    assert done.result["precision"] == "bf16-mixed"
+    weights = read_checkpoint(done.folder / CHECKPOINTS / BEST)["state_dict"].values()
+    assert {weight.dtype for weight in weights} == {torch.float32}
+    again = evaluate_run(done.folder)
+    assert again.test_acc == pytest.approx(done.result["test_acc"], abs=1e-6)
+    assert again.test_loss == pytest.approx(done.result["test_loss"], abs=1e-6), "bf16 has three digits"
+
+
+def test_mixed_precision_gives_other_weights_and_the_same_ones_again(run: Start) -> None:
+    mixed, again, full = run(*MIXED, name="a"), run(*MIXED, name="b"), run("model=cnn", name="c")
+    assert digest(mixed) == digest(again)
+    assert digest(mixed) != digest(full)
+
+
+@pytest.mark.parametrize(
+    ("model", "multiplies", "used"),
+    [
+        ("cnn", True, "bf16-mixed"),
+        ("convnet", True, "bf16-mixed"),
+        ("cnn", False, "32-true"),
+        ("mlp_500", True, "32-true"),
+        ("mlp_500", False, "32-true"),
+    ],
+)
+def test_auto_takes_bf16_for_convolutions_where_the_hardware_has_it(
+    hardware: Callable[[bool], None], model: str, multiplies: bool, used: str
+) -> None:
+    hardware(multiplies)
+    network = build_model(compose_config(f"model={model}"), steps_per_epoch=1)
+    assert devices.choose_precision("auto", "cpu", network) == used
+    assert devices.choose_precision("32-true", "cpu", network) == "32-true"
+    line = devices.explain_precision("auto", used, "cpu", network)
+    assert line.startswith(f"{used} (auto: ")
+    assert ("convolutions" in line) == (model == "mlp_500")
+    hint = "trainer.precision=auto is faster here" in devices.explain_precision("32-true", "32-true", "cpu", network)
+    assert hint == (used != "32-true")
+
+
+def test_the_capabilities_of_this_cpu_can_be_read() -> None:
+    with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        flags = lines.read().split()
+    assert devices.multiplies_bf16("cpu") == ("avx512_bf16" in flags or "amx_bf16" in flags)
+
+
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_a_resumed_run_keeps_the_precision_that_auto_has_chosen(
+    run: Start, hardware: Callable[[bool], None], multiplies: bool
+) -> None:
+    """Another machine may choose another one."""
+    hardware(multiplies)
+    begun = run(*AUTO, "scheduler=none", "trainer.max_epochs=1")
+    assert begun.result["precision"] == ("bf16-mixed" if multiplies else "32-true")
+    assert read_config(begun.folder).trainer.precision == "auto"
+    whole = run(*AUTO, "scheduler=none", "trainer.max_epochs=2", name="whole")
+    hardware(not multiplies)
+    longer = compose_config("data=digits", "trainer=cpu", *AUTO, "scheduler=none", "trainer.max_epochs=2")
+    result = train(longer, begun.folder, {"command": "python train.py"}, resume=True)
+    assert result["precision"] == begun.result["precision"]
+    assert digest(begun) == digest(whole)
