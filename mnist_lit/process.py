@@ -6,6 +6,7 @@ import functools
 import gc
 import io
 import logging
+import multiprocessing
 import os
 import signal
 import sys
@@ -82,20 +83,33 @@ def handled_signals() -> list[signal.Signals]:
     return [s for s in STOP_SIGNALS if s in (signal.SIGINT, signal.SIGTERM) or signal.getsignal(s) != signal.SIG_IGN]
 
 
-@functools.cache
-def stop_with_parent() -> None:
-    """Send this worker SIGTERM when the process that started it is gone, even after `kill -9`: a run writes its
-    checkpoint, an idle worker ends."""
-    parent = os.getppid()
+@contextmanager
+def stopping_with_parent() -> Iterator[None]:
+    """For the work of a worker process. When the process that started the worker is gone, even after `kill -9`, the
+    work gets SIGTERM, so that a run writes its checkpoint, and the worker ends."""
+    _watch_parent()
+    try:
+        yield
+    finally:
+        if _parent_is_gone():
+            os._exit(1)  # the worker may have more work in its queue
 
+
+@functools.cache
+def _watch_parent() -> None:
     def watch() -> None:
-        while os.getppid() == parent:
+        while not _parent_is_gone():
             time.sleep(1)
         while True:
             os.kill(os.getpid(), signal.SIGTERM)
             time.sleep(30)  # for the checkpoint
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def _parent_is_gone() -> bool:
+    parent = multiprocessing.parent_process()
+    return parent is not None and parent.pid != os.getppid()
 
 
 def raising_signals() -> AbstractContextManager[None]:

@@ -106,6 +106,7 @@ def test_a_fixed_option_of_a_swept_group_holds_for_each_job(script: Command, tmp
     assert "2 jobs, 2 already completed" in again.output
 
 
+@pytest.mark.slow
 def test_a_fixed_option_of_a_searched_group_holds_for_each_trial(script: Command, tmp_path: Path) -> None:
     pytest.importorskip("optuna")
     done = script(

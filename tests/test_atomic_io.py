@@ -179,6 +179,7 @@ def windows_files(monkeypatch: pytest.MonkeyPatch) -> None:
         guard(name)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("windows_files")
 def test_no_open_file_is_renamed_or_deleted(script: Command, tmp_path: Path) -> None:
     done = script(*TINY, "scheduler=none", "trainer.max_epochs=1", "hydra.run.dir=run")

@@ -102,9 +102,13 @@ def evaluate_ensemble(runs: Sequence[Path], data_root: Path | None = None) -> En
     """Test the best checkpoints of several runs together.
 
     Raises:
-        UserError: if a run cannot be tested, or if the test images are not the same for all runs.
+        UserError: if a run cannot be tested or is given twice, or if the test images are not the same for all runs.
     """
-    names = [recorded_config(best_checkpoint(run), data_root).data.name for run in runs]
+    checkpoints = [best_checkpoint(run).resolve() for run in runs]
+    for index, checkpoint in enumerate(checkpoints):
+        if checkpoint in checkpoints[:index]:
+            raise UserError(f"{runs[index]}: is given twice; each network counts once")
+    names = [recorded_config(checkpoint, data_root).data.name for checkpoint in checkpoints]
     answers = [_read_answers(run) or _compute_answers(run, data_root) for run in runs]
     labels = answers[0][1]
     for run, name, (_, other) in zip(runs, names, answers, strict=True):
@@ -121,7 +125,10 @@ def evaluate_ensemble(runs: Sequence[Path], data_root: Path | None = None) -> En
 
 
 def _read_answers(run: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Probabilities and labels as the run has stored them; None for a checkpoint, and for a run of an older version."""
+    """Probabilities and labels as the run has stored them. None for a checkpoint, for a run of an older version, and
+    for a run that is not completed: after a resume its best checkpoint may be newer than them."""
+    if read_result(run).get("status") != "completed":
+        return None
     try:
         with np.load(run / PREDICTIONS, allow_pickle=False) as file:
             return file["probabilities"], file["label"]

@@ -138,7 +138,10 @@ def read_run(folder: Path) -> Run:
         raise UnreadableRun(f"{folder / RESULT}: {problem}")
     if reason := find_old_format(folder, config):
         raise UnreadableRun(reason)
-    return Run(folder, result, flatten(config))
+    options = flatten(config)
+    if "precision" in result:
+        options["trainer.precision"] = result["precision"]  # `auto` is not the same on all machines
+    return Run(folder, result, options)
 
 
 def read_search(folder: Path) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 
 from mnist_lit.console import ConsoleHandler
 from mnist_lit.errors import UserError, describe_disk_error
-from mnist_lit.process import importing, stop_with_parent
+from mnist_lit.process import importing, stopping_with_parent
 from mnist_lit.run_folder import CONFIG, FINISHED, lock_folder, read_result, write_result
 from mnist_lit.sweeps.sweep_folder import restore_job_config
 
@@ -23,9 +23,8 @@ if TYPE_CHECKING:
 def run_sweep_job(cfg: DictConfig) -> float:
     """Hydra's task function. Returns `val_acc`."""
     launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
-    if launcher == "joblib":
-        stop_with_parent()
-    return float(train_or_resume(cfg, progress_bar=launcher == "basic")["val_acc"])
+    with stopping_with_parent() if launcher == "joblib" else nullcontext():
+        return float(train_or_resume(cfg, progress_bar=launcher == "basic")["val_acc"])
 
 
 def train_or_resume(cfg: DictConfig, *, progress_bar: bool, callbacks: "Sequence[Callback]" = ()) -> dict[str, Any]:

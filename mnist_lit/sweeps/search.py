@@ -19,7 +19,7 @@ from mnist_lit.config import SweepSection, parse_sweep
 from mnist_lit.console import plural, print_line
 from mnist_lit.errors import UserError, describe_disk_error
 from mnist_lit.preflight import exiting_on_error, overrides_for_digits
-from mnist_lit.process import RunInterrupted, raise_on_signal, raising_signals, set_signal_handler, stop_with_parent
+from mnist_lit.process import RunInterrupted, raise_on_signal, raising_signals, set_signal_handler, stopping_with_parent
 from mnist_lit.run_folder import lock_folder
 from mnist_lit.sweeps.grid_jobs import Job, check_jobs, configs_of, find_missing_mnist
 from mnist_lit.sweeps.job_progress import warn_about_digits
@@ -155,9 +155,9 @@ def run_workers(objective: Objective, workers: int) -> bool:
 
 def run_worker(objective: Objective, worker: int) -> None:
     set_signal_handler(raise_on_signal)
-    stop_with_parent()
     setup_globals()
     try:
-        run_trials_here(objective, worker)
+        with stopping_with_parent():
+            run_trials_here(objective, worker)
     except LOST_STORAGE:
         sys.exit(1)  # the process that started the workers loses it too, and prints the error

@@ -126,10 +126,10 @@ def choose_precision(chosen: str, accelerator: str, model: DigitClassifier) -> s
     return "bf16-mixed" if has_convolutions(model) and multiplies_bf16(accelerator) else "32-true"
 
 
-def explain_precision(chosen: str, used: str, accelerator: str, model: DigitClassifier) -> str:
-    """The precision, why `auto` has chosen it, and if `auto` would be faster."""
+def explain_precision(chosen: str, used: str, accelerator: str, model: DigitClassifier, *, resumed: bool) -> str:
+    """The precision, why `auto` has chosen it, and if `auto` would be faster. A resumed run cannot change it."""
     best = choose_precision("auto", accelerator, model)
-    if chosen == "32-true" and best != chosen:
+    if chosen == "32-true" and best != chosen and not resumed:
         return f"{used} (trainer.precision=auto is faster here: {best})"
     if chosen != "auto":
         return used
@@ -141,7 +141,8 @@ def explain_precision(chosen: str, used: str, accelerator: str, model: DigitClas
 
 
 def has_convolutions(model: DigitClassifier) -> bool:
-    return any(isinstance(module, torch.nn.Conv2d) for module in model.network.modules())
+    counts = _count_flops(model).get_flop_counts()["Global"]
+    return any("convolution" in str(operation) for operation in counts)
 
 
 def multiplies_bf16(accelerator: str) -> bool:
@@ -150,17 +151,23 @@ def multiplies_bf16(accelerator: str) -> bool:
         case "cuda":
             return torch.cuda.get_device_capability() >= (8, 0)
         case "cpu":
-            found: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # missing in an older torch
+            flags = dict.fromkeys(_read_cpuinfo("flags").split(), True)  # for a torch without get_capabilities
+            found: dict[str, object] = getattr(torch.cpu, "get_capabilities", lambda: flags)()
             return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
     return False
 
 
 def _processor_name() -> str:
+    return _read_cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _read_cpuinfo(name: str) -> str:
+    """A value of Linux's /proc/cpuinfo; empty if there is none."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith(name))
     except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+        return ""
 
 
 def auto_steps_per_execution(model: DigitClassifier, batch_size: int, accelerated: bool = False) -> int:
@@ -181,11 +188,15 @@ def useful_threads(model: DigitClassifier, batch_size: int) -> int:
 
 def flops_per_step(model: DigitClassifier, batch_size: int) -> float:
     """The forward pass, and twice that for the backward pass."""
+    return float(3 * _count_flops(model).get_total_flops() * batch_size)
+
+
+def _count_flops(model: DigitClassifier) -> FlopCounterMode:
     model.eval()  # draws nothing for dropout; batch norm takes a batch of one
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.network(model.example_input_array)
     model.train()
-    return float(3 * counter.get_total_flops() * batch_size)
+    return counter
 
 
 @contextmanager

@@ -34,17 +34,17 @@ LABEL = 11  # columns before the text of a line
 
 
 def print_start(
-    config: TrainConfig, folder: Path, model: DigitClassifier, data: DigitDataModule, trainer: Trainer
+    config: TrainConfig, folder: Path, model: DigitClassifier, data: DigitDataModule, trainer: Trainer, *, resumed: bool
 ) -> None:
     if reason := getattr(config.data, "fallback_reason", None):
         log.warning(warning_box("NOT MNIST: training on scikit-learn's 1,797 small digits instead", reason))
-    for label, text in describe_run(config, folder, model, data, trainer):
+    for label, text in describe_run(config, folder, model, data, trainer, resumed=resumed):
         log.info(wrap_text(text, f"{label:{LABEL}}"))
     log.info(render_text(layer_table(model)))
 
 
 def describe_run(
-    config: TrainConfig, folder: Path, model: DigitClassifier, data: DigitDataModule, trainer: Trainer
+    config: TrainConfig, folder: Path, model: DigitClassifier, data: DigitDataModule, trainer: Trainer, *, resumed: bool
 ) -> Iterator[tuple[str, str]]:
     """(label, text) of each line: what this run trains with."""
     device, splits, steps = trainer.strategy.root_device, data.splits, data.steps_per_epoch
@@ -63,7 +63,7 @@ def describe_run(
     batch = f"{data.batch_size * data.accumulate_grad_batches:,} images a step"
     yield "training", f"{epochs}, {batch}; seed {config.seed}"
     precision, accelerator = config.trainer.precision, config.trainer.accelerator
-    yield "precision", explain_precision(precision, trainer.precision, accelerator, model)
+    yield "precision", explain_precision(precision, trainer.precision, accelerator, model, resumed=resumed)
 
 
 def layer_table(model: DigitClassifier) -> Table:

@@ -86,7 +86,7 @@ def train(
         with result.recording_status(TRIAL if config.trainer.fast_dev_run else "completed"):
             if checkpoint:
                 log.info(f"resume  {checkpoint}: step {resumed_at:,}")
-            progress.print_start(config, folder, model, data, trainer)
+            progress.print_start(config, folder, model, data, trainer, resumed=checkpoint is not None)
             if warning := model.loss.warning(model.output):
                 log.warning(warning_box("This combination trains badly", warning))
             try:

@@ -26,6 +26,7 @@ from tests.digits.picture_styles import (
     encode,
     photograph,
 )
+from tests.selection import slow_except
 
 EMPTY = np.zeros((400, 400), np.float32)
 
@@ -108,7 +109,7 @@ def test_blank_paper_is_reported_as_blank(paper: Callable[[], bytes]) -> None:
         prepare_one(paper())
 
 
-@pytest.mark.parametrize("kind", list(PAGES))
+@pytest.mark.parametrize("kind", slow_except(PAGES, *(set(PAGES) - {"large page"})))
 def test_each_digit_of_a_page_is_found_in_its_line(kind: str) -> None:
     for seed in range(3):
         picture, rows = PAGES[kind](rng(seed))
@@ -116,7 +117,7 @@ def test_each_digit_of_a_page_is_found_in_its_line(kind: str) -> None:
         assert [lines[line] for line in sorted(lines)] == [len(row) for row in rows]
 
 
-@pytest.mark.parametrize("size", [1, 3, 6])
+@pytest.mark.parametrize("size", slow_except([1, 3, 6], 3))
 def test_ten_thousand_dots_take_bounded_time(size: int) -> None:
     pixels = np.full((1600, 1600, 3), 255, np.uint8)
     for x, y in rng().integers(0, 1590, (10_000, 2)):

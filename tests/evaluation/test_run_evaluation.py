@@ -20,6 +20,7 @@ from mnist_lit.evaluation.run_evaluation import (
     fit_temperature,
     recorded_config,
 )
+from mnist_lit.run_folder import read_result, write_result
 from tests.conftest import Run
 from tests.test_extending import write_idx
 
@@ -155,3 +156,22 @@ def test_runs_with_other_test_images_are_not_tested_together(run: Callable[..., 
     whole = run("callbacks=none", "trainer.max_epochs=1", name="whole")
     with pytest.raises(UserError, match=r"whole: was not tested on the same images as .*small"):
         evaluate_ensemble([small.folder, whole.folder])
+
+
+def test_a_run_that_is_given_twice_is_refused(run: Callable[..., Run]) -> None:
+    folder = run("callbacks=none", "trainer.max_epochs=1").folder
+    with pytest.raises(UserError, match="is given twice"):
+        evaluate_ensemble([folder, folder / "checkpoints" / "best.ckpt"])
+
+
+def test_answers_of_a_run_that_goes_on_are_not_used(run: Callable[..., Run]) -> None:
+    """Its best checkpoint may be newer than they are."""
+    runs = [run("callbacks=none", "trainer.max_epochs=1", f"seed={seed}", name=f"{seed}") for seed in (0, 1)]
+    folders = [it.folder for it in runs]
+    together = evaluate_ensemble(folders)
+    path = folders[0] / "test_predictions.npz"
+    answers = load_answers(folders[0])
+    np.savez(path, **answers | {"probabilities": np.roll(answers["probabilities"], 1, axis=1)})
+    assert evaluate_ensemble(folders).accuracies[0] < 0.5, "answers of a completed run are used"
+    write_result(folders[0], read_result(folders[0]) | {"status": "interrupted"})
+    assert evaluate_ensemble(folders) == together

@@ -46,6 +46,16 @@ def test_paths_and_logging_options_do_not_make_a_new_row(tmp_path: Path) -> None
     assert [row.n for row in build_leaderboard(find_runs(tmp_path)[0]).rows] == [3]
 
 
+def test_rows_are_divided_by_the_precision_that_was_used(tmp_path: Path) -> None:
+    """`auto` is not the same on all machines."""
+    for seed, (chosen, used) in enumerate((("auto", "32-true"), ("32-true", "32-true"), ("auto", "bf16-mixed"))):
+        write_run(tmp_path / str(seed), seed=seed, precision=used, config={"trainer": {"precision": chosen}})
+    board = build_leaderboard(find_runs(tmp_path)[0])
+    seeds = {row.options["trainer.precision"]: row.n for row in board.rows}
+    assert seeds == {"32-true": 2, "bf16-mixed": 1}
+    assert "trainer.precision" in board.columns
+
+
 def test_a_repeated_seed_counts_once(tmp_path: Path) -> None:
     for minute, (name, test_acc) in enumerate((("b", 0.90), ("a", 0.91))):
         result = write_run(tmp_path / name, test_acc=test_acc) / "result.json"

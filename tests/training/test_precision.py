@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from torch import nn
 
 from mnist_lit.build import build_model
 from mnist_lit.evaluation.run_evaluation import evaluate_run
@@ -13,6 +14,7 @@ from mnist_lit.training import devices
 from mnist_lit.training.run import train
 from tests.configs import compose_config
 from tests.conftest import Run
+from tests.selection import slow_except
 
 Start = Callable[..., Run]
 MIXED = ["model=cnn", "trainer.precision=bf16-mixed"]
@@ -67,20 +69,42 @@ def test_auto_takes_bf16_for_convolutions_where_the_hardware_has_it(
     network = build_model(compose_config(f"model={model}"), steps_per_epoch=1)
     assert devices.choose_precision("auto", "cpu", network) == used
     assert devices.choose_precision("32-true", "cpu", network) == "32-true"
-    line = devices.explain_precision("auto", used, "cpu", network)
+    line = devices.explain_precision("auto", used, "cpu", network, resumed=False)
     assert line.startswith(f"{used} (auto: ")
     assert ("convolutions" in line) == (model == "mlp_500")
-    hint = "trainer.precision=auto is faster here" in devices.explain_precision("32-true", "32-true", "cpu", network)
-    assert hint == (used != "32-true")
+    for resumed in (False, True):
+        line = devices.explain_precision("32-true", "32-true", "cpu", network, resumed=resumed)
+        assert ("trainer.precision=auto is faster here" in line) == (used != "32-true" and not resumed)
 
 
-def test_the_capabilities_of_this_cpu_can_be_read() -> None:
+class Columns(nn.Module):
+    """A convolution over the rows, which is no Conv2d."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.output = nn.Conv1d(28, 8, 3), nn.Linear(8 * 26, 10)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.output(self.convolution(images.squeeze(1)).flatten(1))
+
+
+def test_any_convolution_counts() -> None:
+    model = build_model(compose_config("model=mlp_500"), steps_per_epoch=1)
+    assert not devices.has_convolutions(model)
+    model.network = Columns()
+    assert devices.has_convolutions(model)
+
+
+def test_the_capabilities_of_this_cpu_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     with open("/proc/cpuinfo", encoding="utf-8") as lines:
         flags = lines.read().split()
-    assert devices.multiplies_bf16("cpu") == ("avx512_bf16" in flags or "amx_bf16" in flags)
+    expected = "avx512_bf16" in flags or "amx_bf16" in flags
+    assert devices.multiplies_bf16("cpu") == expected
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)  # as in an older torch
+    assert devices.multiplies_bf16("cpu") == expected
 
 
-@pytest.mark.parametrize("multiplies", [True, False])
+@pytest.mark.parametrize("multiplies", slow_except([True, False], True))
 def test_a_resumed_run_keeps_the_precision_that_auto_has_chosen(
     run: Start, hardware: Callable[[bool], None], multiplies: bool
 ) -> None:
