@@ -5,7 +5,7 @@ The last two depend on the network and the machine alone, so that equal runs com
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -152,7 +152,7 @@ def multiplies_bf16(accelerator: str) -> bool:
             return torch.cuda.get_device_capability() >= (8, 0)
         case "cpu":
             flags = dict.fromkeys(_read_cpuinfo("flags").split(), True)  # for a torch without get_capabilities
-            found: dict[str, object] = getattr(torch.cpu, "get_capabilities", lambda: flags)()
+            found: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", lambda: flags)()
             return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
     return False
 
