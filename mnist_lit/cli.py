@@ -65,9 +65,14 @@ app.command()(cli_commands.demo)
 @app.command()
 def evaluate(
     runs: Annotated[
-        list[Path],
-        typer.Argument(parser=cli_commands.to_run, metavar="RUN…", help=f"One or more of: {cli_commands.RUN}."),
-    ],
+        list[Path] | None,
+        typer.Argument(
+            parser=cli_commands.to_run,
+            metavar="RUN…",
+            help=f"One or more of: {cli_commands.RUN}. Own pictures can also be read without a run.",
+            show_default=False,
+        ),
+    ] = None,
     pictures: Annotated[
         Path | None,
         typer.Option(
@@ -78,17 +83,22 @@ def evaluate(
 ) -> None:
     """Test the best checkpoint of a run again, on its test set or on your own pictures; or several runs together."""
     if pictures is not None:
-        if len(runs) > 1:
+        if runs and len(runs) > 1:
             raise UserError("--pictures: takes one run")
+        run = runs[0] if runs else None
         from mnist_lit.digits.picture_predictions import evaluate_pictures
         from mnist_lit.digits.prediction_output import format_picture_evaluation
         from mnist_lit.digits.trained_network import open_network
 
-        evaluation = evaluate_pictures(open_network(runs[0]), pictures)
+        network = open_network(run)
+        cli_commands.show_network(network, run)
+        evaluation = evaluate_pictures(network, pictures)
         typer.echo(format_picture_evaluation(evaluation, pictures))
         if evaluation.skipped or any(prediction.error for prediction in evaluation.predictions):
             raise typer.Exit(1)
         return
+    if not runs:
+        raise UserError("name a run, for example latest; or a folder of your own pictures with --pictures FOLDER")
     with importing():
         from mnist_lit.evaluation import run_evaluation
 

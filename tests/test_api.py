@@ -37,7 +37,8 @@ class Stop(Callback):
         os.kill(os.getpid(), signal.SIGINT)
 
 if __name__ == "__main__":
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.default_int_handler  # a parent that runs in the background leaves SIGINT ignored
+    signal.signal(signal.SIGINT, before)
     try:
         mnist_lit.train(*OPTIONS, "+callbacks.stop._target_=stopping.Stop", "hydra.run.dir=run")
     except KeyboardInterrupt:

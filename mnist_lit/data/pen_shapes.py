@@ -13,7 +13,7 @@ POINTS, SAMPLES = 24, 64  # control points of a shape at most, points of its lin
 JITTER = 0.06  # a control point moves by up to this part of the shape's size
 NARROWEST = {"digit": 0.65, "other": 0.75}  # a narrow face would be a dotted 0
 SLANT, TURN = 0.45, math.radians(8)
-THINNEST, THICKEST = 1.0, 2.0  # half of the pen's width in pixels
+THINNEST, THICKEST = 1.0, {"digit": 2.0, "other": 4.0}  # half of the pen's width in pixels; with 4.0 a blot
 SIDE, BOX = 28, 20  # as in MNIST
 NUMBERS = 2 * POINTS + 8  # random numbers that a shape needs
 
@@ -163,14 +163,32 @@ OTHER_WAYS = """
     30,0 52,12 48,40 70,50 48,60 52,88 30,100
     5,100 35,100 35,55 65,55 65,10 95,10
     0,50 25,25 50,50 25,75 0,50 / 50,50 75,25 100,50 75,75 50,50
-"""
+    20,100 20,45 20,45 80,45 80,45 80,100 80,100 20,100 / 8,45 8,45 50,5 50,5 92,45 92,45 / 42,100 42,70 42,70 58,70 58,70 58,100
+    15,100 15,40 15,40 85,40 85,40 85,100 85,100 15,100 / 15,40 50,0 50,0 85,40 / 40,55 40,75 40,75 60,75 60,75 60,55 60,55 40,55
+    5,75 5,55 5,55 25,50 35,30 70,30 80,50 95,55 95,75 95,75 5,75 / 20,75 28,65 36,75 28,85 20,75 / 64,75 72,65 80,75 72,85 64,75
+    10,65 30,95 70,95 90,65 90,65 10,65 / 50,65 50,5 50,5 85,55 85,55 50,55
+    5,50 30,25 65,30 85,50 65,70 30,75 5,50 / 85,50 100,30 100,30 100,70 100,70 85,50
+    20,20 20,20 25,90 25,90 65,90 65,90 70,20 70,20 20,20 / 70,35 92,40 88,65 66,65
+    50,30 35,37 30,50 35,63 50,70 65,63 70,50 65,37 50,30 / 50,20 50,2 / 50,80 50,98 / 20,50 2,50 / 80,50 98,50 / 28,28 15,15
+    50,35 35,20 50,5 65,20 50,35 70,30 80,45 62,50 50,35 30,30 20,45 38,50 50,35 / 50,35 50,100 / 50,75 75,60
+    5,20 5,20 5,80 5,80 95,80 95,80 95,20 95,20 5,20 / 5,20 50,55 50,55 95,20
+    50,5 20,55 20,55 80,55 80,55 50,5 / 50,35 10,85 10,85 90,85 90,85 50,35 / 50,85 50,100
+    30,15 15,30 30,45 45,30 30,15 / 40,40 90,90 / 78,78 90,66 / 68,68 78,58
+    25,0 25,100 / 75,0 75,100 / 25,20 75,20 / 25,50 75,50 / 25,80 75,80
+    10,10 10,10 10,90 10,90 90,90 90,90 90,10 90,10 10,10 / 50,10 50,90 / 10,50 90,50
+    35,0 25,100 / 75,0 65,100 / 5,35 95,35 / 5,65 95,65
+    50,0 50,100 / 8,25 92,75 / 8,75 92,25
+    90,15 60,0 30,20 22,50 30,80 60,100 90,85 / 8,40 60,40 / 8,60 60,60
+    15,45 15,80 40,100 80,80 80,80 80,45 80,45 80,100
+    20,45 20,100 / 20,60 45,45 75,50
+"""  # noqa: E501
 
 
 def draw_digits(labels: Tensor, numbers: Tensor) -> Tensor:
     """Labels [n] and random numbers [n, NUMBERS] in [-1, 1) → images [n, 1, 28, 28] in 0 to 255."""
     first, count = (torch.tensor(values, device=labels.device) for values in _digit_ways())
     choice = (numbers[:, 0] + 1) / 2
-    return _draw(first[labels] + (choice * count[labels]).long(), numbers, JITTER, NARROWEST["digit"])
+    return _draw(first[labels] + (choice * count[labels]).long(), numbers, JITTER, "digit")
 
 
 def draw_others(numbers: Tensor) -> Tensor:
@@ -178,22 +196,24 @@ def draw_others(numbers: Tensor) -> Tensor:
     start, count = sum(_digit_ways()[1]), len(OTHER_WAYS.strip().splitlines())
     ways = start + ((numbers[:, 0] + 1) / 2 * count).long()
     wild = torch.where(numbers[:, 7] > 0.2, 0.6, JITTER)
-    return _draw(ways, numbers, wild, NARROWEST["other"])
+    return _draw(ways, numbers, wild, "other")
 
 
-def _draw(ways: Tensor, numbers: Tensor, jitter: float | Tensor, narrowest: float) -> Tensor:
+def _draw(ways: Tensor, numbers: Tensor, jitter: float | Tensor, kind: str) -> Tensor:
     base, smooth, straight = (table.to(numbers.device) for table in _tables())
     _, rounding, narrow, slant, turn, pen, _, _ = numbers[:, :8].unbind(1)
     offsets = numbers[:, 8:].view(-1, POINTS, 2) * torch.as_tensor(jitter, device=numbers.device).view(-1, 1, 1)
     points = base[ways] + offsets
     curve = torch.lerp(straight[ways] @ points, smooth[ways] @ points, (1 + 0.9 * rounding).clamp(0, 1).view(-1, 1, 1))
     x, y = curve.unbind(2)
+    narrowest, thickest = NARROWEST[kind], THICKEST[kind]
     x = (x - 0.5) * (narrowest + (1 - narrowest) * (narrow + 1) / 2).unsqueeze(1) - (y - 0.5) * (
         SLANT * slant**3
     ).unsqueeze(1)
     cos, sin = (TURN * turn).cos().unsqueeze(1), (TURN * turn).sin().unsqueeze(1)
     curve = torch.stack((x * cos - (y - 0.5) * sin, x * sin + (y - 0.5) * cos), 2)
-    radius = (THINNEST + (THICKEST - THINNEST) * (pen + 1) / 2).view(-1, 1, 1)
+    share = ((pen + 1) / 2) ** (1 if kind == "digit" else 2)
+    radius = (THINNEST + (thickest - THINNEST) * share).view(-1, 1, 1)
     low, high = curve.amin(1, keepdim=True), curve.amax(1, keepdim=True)
     zoom = (BOX - 2 * radius) / (high - low).amax(2, keepdim=True).clamp_min(1e-3)
     curve = (curve - (low + high) / 2) * zoom + SIDE / 2

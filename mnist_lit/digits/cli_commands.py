@@ -3,11 +3,15 @@
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from mnist_lit import __version__
 from mnist_lit.errors import UserError, import_extra
+
+if TYPE_CHECKING:
+    from mnist_lit.digits.trained_network import Network
 
 RUN = "A run's folder, a unique part of its name, or latest; or a checkpoint"
 
@@ -19,6 +23,33 @@ def to_run(name: str) -> Path:
     from mnist_lit.run_folder import find_run
 
     return find_run(name)
+
+
+def split_run(names: list[str]) -> tuple[Path | None, list[str]]:
+    """(RUN, pictures). RUN is None if the first name is a picture or a folder of pictures.
+
+    Raises:
+        UserError: if the first name is neither.
+    """
+    from mnist_lit.digits.picture_predictions import STDIN
+
+    first = Path(names[0]) if names[0] == STDIN else to_run(names[0])
+    if first.suffix in (".onnx", ".ckpt"):
+        return first, names[1:]
+    if first.is_dir():
+        from mnist_lit.run_folder import CONFIG
+
+        if (first / CONFIG).exists():
+            return first, names[1:]
+    elif names[0] != STDIN and not first.exists():
+        raise UserError(f"{names[0]}: there is no such run, checkpoint or picture")
+    return None, names
+
+
+def show_network(network: "Network", run: Path | None) -> None:
+    """Name the network if the person has not named one. The output is for programs, so this goes to stderr."""
+    if run is None:
+        typer.echo(f"network  {network.about}; it comes with mnist-lit {__version__}", err=True)
 
 
 Run = Annotated[Path, typer.Argument(parser=to_run, metavar="RUN", help=f"{RUN}.")]
@@ -38,8 +69,14 @@ class Format(StrEnum):
 
 
 def predict(
-    run: Annotated[Path, typer.Argument(parser=to_run, metavar="RUN", help=f"{RUN}, or an exported .onnx file.")],
-    pictures: Annotated[list[str], typer.Argument(help="Files, folders, or - for standard input.")],
+    names: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[RUN] PICTURES…",
+            help=f"{RUN}, or an exported .onnx file; without it, the network that comes with mnist-lit. "
+            "Pictures: files, folders, or - for standard input.",
+        ),
+    ],
     many: Annotated[bool, typer.Option("--many", help="Read every digit of a picture, line by line.")] = False,
     show: Annotated[bool, typer.Option("--show", help="Print the 28 × 28 pixels that the network sees.")] = False,
     json: Annotated[
@@ -54,7 +91,11 @@ def predict(
     from mnist_lit.digits.prediction_output import format_csv, format_json, print_predictions
     from mnist_lit.digits.trained_network import open_network
 
+    run, pictures = split_run(names)
+    if not pictures:
+        raise UserError(f"{names[0]}: name pictures after it, or a folder of pictures")
     network = open_network(run)
+    show_network(network, run)
     files = list_pictures(pictures)
     predictions = predict_pictures(network, files, many)
     if json or csv:
@@ -86,7 +127,7 @@ def export(
     if not path.parent.is_dir():
         raise UserError(f"--out {path}: there is no folder {path.parent}")
     if format == Format.onnx:
-        for module in ("onnx", "onnxscript", "onnxruntime"):
+        for module in ("onnx", "onnxscript"):
             import_extra(module, "export")
     from mnist_lit.digits.export import export_run
 
@@ -107,13 +148,19 @@ def export(
 
 
 def demo(
-    run: Run,
+    run: Annotated[
+        Path | None,
+        typer.Argument(
+            parser=to_run,
+            metavar="[RUN]",
+            help=f"{RUN}, or an exported .onnx file. Default: the network that comes with mnist-lit.",
+            show_default=False,
+        ),
+    ] = None,
     host: Annotated[str, typer.Option(help="Address to listen on. By default only this machine.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free port.")] = 8000,
 ) -> None:
     """Serve a page to draw digits on. The network predicts while you draw."""
-    for module in ("fastapi", "uvicorn"):
-        import_extra(module, "demo")
     import socket
 
     try:
@@ -123,12 +170,11 @@ def demo(
         raise UserError(f"--host {host} --port {port}: cannot listen there ({reason})") from error
     with listener:
         from mnist_lit.digits.server import build_app, serve
-        from mnist_lit.digits.trained_network import CheckpointNetwork, check_reads_digits
+        from mnist_lit.digits.trained_network import open_network
 
-        network = CheckpointNetwork(run)
-        check_reads_digits(network, run)
+        network = open_network(run)
         local = host in ("127.0.0.1", "localhost")
-        typer.echo(network.about)
+        typer.echo(network.about if run else f"{network.about}; it comes with mnist-lit {__version__}")
         number = listener.getsockname()[1]
         for address in [host] if host not in ("0.0.0.0", "::") else _own_addresses():
             typer.echo(f"http://{address}:{number}/  (Ctrl-C stops it)")

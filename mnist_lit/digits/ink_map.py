@@ -9,6 +9,8 @@ from scipy import ndimage
 LARGEST = 224  # pixels of the longer side of an ink map
 WINDOW = 0.4  # part of the shorter side: what is wider than this in every direction is light, not ink
 LEAST_SHEET = 0.2  # part of the picture: a smaller rectangle is no sheet of paper
+HARD, LEAST_LIT = 0.07, 0.05  # brighter than paper by this part of the ink's contrast, in this part of the picture
+FAINTEST_IN_SHADOW = 0.25  # a contrast below it is a rest of the shadow's edge
 LOCAL_WINDOW = 0.15  # the same if there are several digits
 NOISE_FACTOR = 8.0  # ink is darker than the paper by at least this many standard deviations of the noise
 
@@ -59,13 +61,16 @@ def _compute_pooled_ink(
         if found is not None:
             return found
     # The median of the absolute difference of two normal variables is 1 / 1.05 of their standard deviation.
-    noise = float(np.median(np.abs(np.diff(ink, axis=1)))) * 1.05
-    if several:
+    faintest, noise = medium.faintest, float(np.median(np.abs(np.diff(ink, axis=1)))) * 1.05
+    if medium is CAMERA and _has_hard_shadow(ink):
+        ink = np.tensordot(direction, colors, 1)  # the fitted paper has a slope at each side of the shadow's edge
+        ink, faintest = np.maximum(ink - estimate_local_paper(ink, 1), 0), FAINTEST_IN_SHADOW
+    elif several:
         ink = np.maximum(ink - estimate_local_paper(ink), 0)
     else:
         ink = np.maximum(ink, 0)
         ink = ink - estimate_uneven_light(ink) if medium is CAMERA else ink
-    return _remove_noise(ink, noise, medium.faintest)
+    return _remove_noise(ink, noise, faintest)
 
 
 def _find_sheet(ink: np.ndarray, faintest: float) -> np.ndarray | None:
@@ -123,6 +128,13 @@ def fit_paper(colors: np.ndarray) -> np.ndarray:
     return np.tensordot(solution.T.astype(np.float32), surface, 1)
 
 
+def _has_hard_shadow(ink: np.ndarray) -> bool:
+    """True if a part of the picture is much brighter than the fitted paper, if ink is darker. Ink has paper on both
+    sides, but a shadow with a sharp edge has its shade on one side and the bright part on the other."""
+    peak = float(ndimage.uniform_filter(ink, 3).max())
+    return float((ink < -HARD * peak).mean()) > LEAST_LIT
+
+
 def estimate_uneven_light(ink: np.ndarray) -> np.ndarray:
     """Shadows and stains: what is left of the ink without everything narrower than the window. Computed on a small
     copy of the picture."""
@@ -131,21 +143,28 @@ def estimate_uneven_light(ink: np.ndarray) -> np.ndarray:
     size = (max(8, round(width * zoom)), max(8, round(height * zoom)))
     coarse = Image.fromarray(np.clip(ink * 100, 0, 255).astype(np.uint8)).resize(size, Image.Resampling.BOX)
     reach = round(WINDOW * min(size) / 2)
-    light = ndimage.minimum_filter(np.asarray(coarse), 2 * reach + 1)
+    light = _open(np.asarray(coarse), reach, 1)  # one pixel wider: the small copy has blurred the edges
     if not light.any():
         return np.zeros((1, 1), np.float32)
-    light = ndimage.maximum_filter(light, 2 * reach + 3)  # one pixel wider: the small copy has blurred the edges
     return np.asarray(Image.fromarray(light).resize((width, height), Image.Resampling.BILINEAR), np.float32) / 100
 
 
-def estimate_local_paper(ink: np.ndarray) -> np.ndarray:
-    """The ink's value [h, w] where there is only paper. Several digits are small, so a small window has paper in it."""
+def estimate_local_paper(ink: np.ndarray, margin: int = 0) -> np.ndarray:
+    """The ink's value [h, w] where there is only paper. Several digits are small, so a small window has paper in it.
+    With a `margin` shadows reach a little farther than they do, so that their blurred edges are no ink."""
     height, width = ink.shape
     coarse, factor = _shrink(ink, 96, np.add)
     reach = max(2, round(LOCAL_WINDOW * min(height, width) / factor / 2))
-    paper = ndimage.minimum_filter(coarse, 2 * reach + 1)
-    paper = ndimage.gaussian_filter(ndimage.maximum_filter(paper, 2 * reach + 1), 1)
+    paper = ndimage.gaussian_filter(_open(coarse, reach, margin), 1)
     return _enlarge(paper, ink.shape)
+
+
+def _open(values: np.ndarray, reach: int, margin: int) -> np.ndarray:
+    """What is left of the values [h, w] without all that is narrower than 2 × `reach` + 1, widened by the `margin`.
+    Nothing is known of what is outside of the picture, so it does not count."""
+    low, high = (0, 255) if values.dtype == np.uint8 else (-np.inf, np.inf)
+    least = ndimage.minimum_filter(values, 2 * reach + 1, mode="constant", cval=high)
+    return ndimage.maximum_filter(least, 2 * (reach + margin) + 1, mode="constant", cval=low)
 
 
 def _shrink(values: np.ndarray, side: int, combine: np.ufunc) -> tuple[np.ndarray, int]:

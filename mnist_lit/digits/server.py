@@ -23,7 +23,8 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from mnist_lit.digits.picture_file import BadPicture
 from mnist_lit.digits.picture_predictions import LEAST_PROBABILITY
 from mnist_lit.digits.preparation import prepare_many
-from mnist_lit.digits.trained_network import CheckpointNetwork
+from mnist_lit.digits.saliency import measure_saliency
+from mnist_lit.digits.trained_network import Network
 
 LARGEST_BODY = 5_000_000  # bytes
 REQUEST_TIMEOUT = 10.0  # seconds for a request's header, and again for its body
@@ -59,7 +60,7 @@ class ErrorMessage(BaseModel):
     error: str
 
 
-def build_app(network: CheckpointNetwork, hosts: list[str]) -> FastAPI:
+def build_app(network: Network, hosts: list[str]) -> FastAPI:
     """`hosts` are the allowed host names in requests. So a website cannot reach this server under its own name (DNS
     rebinding)."""
     app = FastAPI(title="mnist-lit demo", docs_url=None, redoc_url=None)
@@ -111,13 +112,13 @@ async def _receive_body(request: Request) -> bytes | None:
     return bytes(content)
 
 
-def read_digits(network: CheckpointNetwork, content: bytes) -> Answer:
+def read_digits(network: Network, content: bytes) -> Answer:
     """Raises BadPicture if there is no digit to read."""
     started = time.perf_counter()
     pixels = np.stack([digit.pixels for digit in prepare_many(content)[:MOST_DIGITS]])
     probabilities = network(pixels)
     predictions = probabilities.argmax(1)
-    saliency = np.rint(100 * network.saliency(pixels, predictions)).astype(int)
+    saliency = np.rint(100 * measure_saliency(network, pixels, predictions)).astype(int)
     digits = [
         ReadDigit(
             prediction=int(prediction),

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from mnist_lit import DIGITS
-from mnist_lit.errors import UserError, import_extra
+from mnist_lit.errors import UserError
 from mnist_lit.process import importing
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-SALIENCY_STEPS = 8  # from an empty picture to the digit
+SHIPPED = Path(__file__).with_name("digits.onnx")  # `python -m benchmarks.shipped_network` writes it
 
 
 class Network(Protocol):
@@ -30,26 +30,24 @@ class Network(Protocol):
         """Pictures [n, 28, 28] uint8, 0 is background → probabilities [n, 10] float32."""
 
 
-def open_network(path: Path) -> Network:
-    """A run's folder, a checkpoint, or an exported .onnx file, of a network that reads digits.
+def open_network(path: Path | None) -> Network:
+    """A run's folder, a checkpoint, or an exported .onnx file, of a network that reads digits. With None it is the
+    network that comes with this package.
 
     Raises:
         UserError: if it is none of these, reads no digits, or needs a package that is not installed.
     """
+    path = path or SHIPPED
     network = read_network(path)
-    check_reads_digits(network, path)
+    if network.classes != DIGITS:
+        names = ", ".join(network.classes[:2])
+        raise UserError(f"{path}: is trained on {network.dataset} ({names}, …), so it reads no digits")
     return network
 
 
 def read_network(path: Path) -> Network:
     """The same for a network of any classes."""
     return OnnxNetwork(path) if path.suffix == ".onnx" else CheckpointNetwork(path)
-
-
-def check_reads_digits(network: Network, path: Path | str) -> None:
-    if network.classes != DIGITS:
-        names = ", ".join(network.classes[:2])
-        raise UserError(f"{path}: is trained on {network.dataset} ({names}, …), so it reads no digits")
 
 
 class CheckpointNetwork:
@@ -83,28 +81,11 @@ class CheckpointNetwork:
             return self.probabilities(torch.from_numpy(pixels)).numpy()
 
     def probabilities(self, pixels: "Tensor") -> "Tensor":
-        """Pictures [n, 28, 28], 0 to 255 → [n, 10]. Differentiable."""
+        """Pictures [n, 28, 28], 0 to 255 → [n, 10]."""
         from mnist_lit.losses import OUTPUTS, probabilities
 
         output = self.classifier.output
         return probabilities(output, OUTPUTS[output](self.classifier.network(self.normalize(pixels.unsqueeze(1)))))
-
-    def saliency(self, pixels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
-        """How much each pixel counts for (above 0) or against (below 0) the prediction, from -1 to 1: [n, 28, 28].
-
-        Integrated gradients (Sundararajan et al. 2017) of the predictions' log-probability from an empty picture to
-        `pixels` [n, 28, 28] uint8. The strongest pixel of each picture is 1 or -1.
-        """
-        import torch
-
-        shares = (torch.arange(SALIENCY_STEPS) + 0.5) / SALIENCY_STEPS
-        faded = (torch.from_numpy(pixels).float().unsqueeze(1) * shares.view(1, -1, 1, 1)).requires_grad_()
-        with torch.enable_grad():
-            logs = self.probabilities(faded.flatten(0, 1).clone()).clamp_min(1e-12).log()
-            predicted = logs.gather(1, torch.from_numpy(predictions).repeat_interleave(SALIENCY_STEPS).unsqueeze(1))
-            (gradient,) = torch.autograd.grad(predicted.sum(), faded)
-        contributions = gradient.mean(1).numpy() * pixels
-        return contributions / np.maximum(np.abs(contributions).max((1, 2), keepdims=True), 1e-12)
 
     def _describe(self) -> str:
         """For example `ConvNet, 75,706 parameters, 99.59% on mnist's 10,000 test images`."""
@@ -123,7 +104,8 @@ class OnnxNetwork:
     """The network of a file that `mnist-lit export` has written."""
 
     def __init__(self, path: Path) -> None:
-        runtime = import_extra("onnxruntime", "export")
+        import onnxruntime as runtime
+
         if not path.is_file():
             raise UserError(f"{path}: there is no such file")
         options = runtime.SessionOptions()

@@ -185,8 +185,9 @@ def test_pictures_of_kinds_that_cannot_be_read_are_named_and_do_not_count(small_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["predict", "EMPTY", "x.png"], "no such checkpoint"),
-        (["predict", "nowhere", "x.png"], "nowhere: there is no such run or checkpoint"),
+        (["predict", "nowhere", "x.png"], "nowhere: there is no such run, checkpoint or picture"),
+        (["predict", "RUN"], "name pictures after it"),
+        (["evaluate"], "name a run, for example latest"),
         (["predict", "RUN", "--json", "--csv", "x.png"], "only one"),
         (["evaluate", "RUN", "--pictures", "EMPTY"], "no pictures"),
         (["evaluate", "RUN", "--pictures", "NOWHERE"], "no such folder"),

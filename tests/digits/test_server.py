@@ -28,6 +28,7 @@ from typer.testing import CliRunner
 from mnist_lit.cli import app
 from mnist_lit.digits import server
 from mnist_lit.digits.picture_predictions import LEAST_PROBABILITY
+from mnist_lit.digits.saliency import measure_saliency
 from mnist_lit.digits.trained_network import CheckpointNetwork
 from mnist_lit.errors import UserError
 from tests.digits.picture_styles import STYLES
@@ -80,7 +81,7 @@ def test_an_answer_holds_predictions_pixels_and_saliency(client: TestClient, net
 def test_the_prediction_needs_the_pixels_with_the_highest_saliency(network: CheckpointNetwork) -> None:
     digit = server.prepare_many(PICTURE)[0].pixels
     prediction = network(digit[None]).argmax(1)
-    order = network.saliency(digit[None], prediction)[0].ravel().argsort()
+    order = measure_saliency(network, digit[None], prediction)[0].ravel().argsort()
     probabilities = []
     for removed in (order[-40:], order[:40]):
         without = digit.copy().ravel()
