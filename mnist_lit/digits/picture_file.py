@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, install_command
 
 MOST_PIXELS = 64_000_000  # 200 MB when decoded
 LEAST_SIDE = 5  # pixels: fewer are not enough to distinguish ten digits
@@ -17,7 +17,7 @@ CLEAR = 1800  # the same for a picture with several digits
 
 
 ADVICE = {
-    "HEIC": "pip install pillow-heif, or save it as PNG or JPEG",
+    "HEIC": f"{install_command('heic')}, or save it as PNG or JPEG",
     "PDF": "save its page as PNG or JPEG",
     "SVG": "save it as PNG or JPEG",
 }
@@ -48,18 +48,20 @@ def read_picture(source: Path | bytes | Image.Image, enough: int = ENOUGH) -> tu
         return _decode(content, enough)
 
 
-def _register_heif() -> None:
-    """Let Pillow read HEIC, the format of phones, where the package for it is installed."""
+def _can_read_heic() -> bool:
+    """Let Pillow read HEIC, the format of phones, if the package for it is installed."""
     try:
         from pillow_heif import register_heif_opener
     except ModuleNotFoundError:
-        return
+        return False
     register_heif_opener()
+    return True
 
 
 def _decode(content: bytes, enough: int) -> tuple[Image.Image, float]:
-    if _unread_kind(content) == "HEIC":
-        _register_heif()
+    kind = _unread_kind(content)
+    if kind == "HEIC" and _can_read_heic():
+        kind = None
     try:
         with Image.open(io.BytesIO(content)) as picture:
             _check_size(picture)
@@ -69,7 +71,7 @@ def _decode(content: bytes, enough: int) -> tuple[Image.Image, float]:
     except BadPicture:
         raise
     except UnidentifiedImageError as error:
-        if (kind := _unread_kind(content)) is None:
+        if kind is None:
             raise BadPicture("is not a picture that can be read") from error
         raise BadPicture(f"is a picture of the kind {kind}, which cannot be read; {ADVICE[kind]}") from error
     except Image.DecompressionBombError as error:

@@ -3,11 +3,14 @@
 import csv
 import io
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import Result
+from PIL import Image
 from typer.testing import CliRunner
 
 from mnist_lit.cli import app
@@ -168,7 +171,23 @@ def test_litter_of_file_managers_and_editors_is_no_picture(small_run: Path, fold
     assert f"{folder}: 2 pictures" in call("evaluate", small_run, "--pictures", folder).stdout
 
 
-def test_pictures_of_kinds_that_cannot_be_read_are_named_and_do_not_count(small_run: Path, folder: Path) -> None:
+@pytest.mark.slow
+def test_heic_is_read_where_its_package_is_installed(tmp_path: Path) -> None:
+    heif = pytest.importorskip("pillow_heif")
+    with Image.open(io.BytesIO(STYLES["photo"](7, np.random.default_rng(7)))) as photo:
+        heif.from_pillow(photo).save(tmp_path / "photo.heic")
+    (tmp_path / "damaged.heic").write_bytes((tmp_path / "photo.heic").read_bytes()[:200])
+    code = "from mnist_lit.cli import main; main()"
+    command = [sys.executable, "-c", code, "predict", "photo.heic", "damaged.heic"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8")
+    assert done.stdout.split()[:2] == ["photo.heic", "7"], done.stderr
+    assert done.stderr.splitlines()[-1] == "error: damaged.heic: is not a picture that can be read"
+
+
+def test_pictures_of_kinds_that_cannot_be_read_are_named_and_do_not_count(
+    small_run: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it was not installed
     for name, (content, _) in UNREAD.items():
         (folder / name).write_bytes(content)
     done = call("predict", small_run, folder)

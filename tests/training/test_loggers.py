@@ -18,6 +18,7 @@ from mnist_lit.training import loggers
 from mnist_lit.training.run import train
 from tests.configs import check_config, compose_config
 from tests.conftest import TINY, Run
+from tests.wandb_server import serve_wandb
 
 Start = Callable[..., Run]
 
@@ -107,3 +108,28 @@ def test_a_run_goes_on_when_mlflow_goes_away_and_says_so_once(
     assert len(warnings) == 1
     with sqlite3.connect(tmp_path / "mlruns.db") as database:
         assert database.execute("select count(*) from latest_metrics").fetchone()[0] > 0
+
+
+@pytest.mark.slow
+def test_a_run_goes_on_when_wandb_goes_away_and_keeps_its_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("wandb")
+    assert loggers.FINISH_LIMIT <= 30
+    monkeypatch.setattr(loggers, "FINISH_LIMIT", 2)
+    monkeypatch.setenv("WANDB_MODE", "online")
+    monkeypatch.setenv("WANDB_API_KEY", "a" * 40)
+    (tmp_path / "run").mkdir()
+    with serve_wandb() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", f"http://127.0.0.1:{server.server_port}")
+
+        def stop_server(*_: object) -> None:
+            server.shutdown()
+            server.server_close()
+
+        after_first_epoch = LambdaCallback(on_train_epoch_end=stop_server)
+        config = compose_config(*TINY, "logger=wandb", "callbacks=none", "trainer.max_epochs=3")
+        result = train(config, tmp_path / "run", {}, callbacks=[after_first_epoch])
+    assert result["status"] == "completed"
+    assert "Use `wandb sync`" in capfd.readouterr().err
+    assert list((tmp_path / "run").glob("wandb/run-*/*.wandb"))
