@@ -1,9 +1,10 @@
 """`python -m benchmarks.own_digits --run RUN [--run RUN …]` measures finished runs on pictures of many styles.
 
 It writes docs/own-digits.md. The pictures are new. They come from strokes and from validation digits, which are not
-training data. All runs read the same pictures. The program compares the preparation of this project with the usual one:
-convert to gray, resize to 28 × 28, invert. With `--pictures FOLDER` it reads labeled pictures that people made instead,
-and prints right / total by style and by person.
+training data. All networks read the same pictures: the runs, and the network that comes with the package. The program
+compares the preparation of this project with the usual one: convert to gray, resize to 28 × 28, invert. It also reads
+pictures that hold no digit. With `--pictures FOLDER` it reads labeled pictures that people made instead, and prints right
+/ total by style and by person.
 """
 
 import argparse
@@ -22,13 +23,15 @@ from mnist_lit.config import IDXData
 from mnist_lit.data.datasets import Split, load_idx
 from mnist_lit.data.files import FileSet, ensure_files
 from mnist_lit.digits.picture_file import BadPicture
-from mnist_lit.digits.picture_predictions import predict_pictures
+from mnist_lit.digits.picture_predictions import LEAST_PROBABILITY, predict_pictures
 from mnist_lit.digits.preparation import prepare_digits, prepare_one
-from mnist_lit.digits.trained_network import CheckpointNetwork, Network
+from mnist_lit.digits.trained_network import CheckpointNetwork, Network, open_network
 from tests.configs import PROJECT, compose_config
+from tests.digits.other_pictures import OTHERS
 from tests.digits.picture_styles import STYLES, Digit
 
 MARK = re.compile(r"(<!-- measured -->\n).*?(<!-- end -->)", re.DOTALL)
+OTHER_COUNT = 60  # pictures of each kind that hold no digit
 SEED = 1  # the preparation was tuned on pictures of other seeds
 PENS = {"thin", "hairline", "thick", "fat", "slanted", "icon", "faint icon"}  # pen styles, not for copied digits
 
@@ -41,7 +44,8 @@ def main() -> None:
     parser.add_argument("--no-docs", action="store_true", help="print only")
     arguments = parser.parse_args()
 
-    names, networks = [run.name for run in arguments.runs], [CheckpointNetwork(run) for run in arguments.runs]
+    names: list[str] = [run.name for run in arguments.runs] + ["shipped"]
+    networks: list[Network] = [*map(CheckpointNetwork, arguments.runs), open_network(None)]
     if arguments.pictures:
         print("\n".join(measure_pictures(arguments.pictures, dict(zip(names, networks, strict=True)))))
         return
@@ -59,6 +63,8 @@ def main() -> None:
         f"The first {arguments.count} validation digits of MNIST, copied into pictures of each style:",
         *format_table({style: copied[style] for style in STYLES if style in copied}, names),
         *(describe_mnist(network, name, val) for network, name in zip(networks, names, strict=True)),
+        f"Pictures that hold no digit, {OTHER_COUNT} of each kind, that are marked as probably no digit or blank:",
+        *format_others(networks, names, val),
         measure_speed(networks[0]),
     ]
     text = "\n\n".join(lines).replace("|\n\n|", "|\n|")
@@ -72,13 +78,13 @@ def main() -> None:
 
 def measure_pictures(folder: Path, networks: dict[str, Network]) -> list[str]:
     pictures = list_labeled_pictures(folder)
-    answers = {f"usual, {name}": read_all_usual(network, pictures, prepare_usual) for name, network in networks.items()}
-    answers |= {f"prepared, {name}": read_all(network, pictures) for name, network in networks.items()}
+    answers = {"usual": read_all_usual(networks["shipped"], pictures, prepare_usual)}
+    answers |= {name: read_all(network, pictures) for name, network in networks.items()}
     return format_counts(pictures, answers)
 
 
 def measure_style(style: str, labels: np.ndarray, digits: Sequence[Digit], networks: Sequence[Network]) -> list[float]:
-    """Return the accuracy of each network after the usual preparation, then after the preparation of this project."""
+    """The accuracy of the last network after the usual preparation, then that of each after this project's."""
     number = list(STYLES).index(style)
     pictures = [STYLES[style](digit, np.random.default_rng([SEED, number, i])) for i, digit in enumerate(digits)]
     usual = np.stack([prepare_usual(picture) for picture in pictures])
@@ -86,7 +92,7 @@ def measure_style(style: str, labels: np.ndarray, digits: Sequence[Digit], netwo
     read = np.array([pixels is not None for pixels in ours])
     known = np.stack([np.zeros((28, 28), np.uint8) if pixels is None else pixels for pixels in ours])
     return [
-        *(float((network(usual).argmax(1) == labels).mean()) for network in networks),
+        float((networks[-1](usual).argmax(1) == labels).mean()),
         *(float(((network(known).argmax(1) == labels) & read).mean()) for network in networks),
     ]
 
@@ -106,11 +112,30 @@ def prepare_or_none(content: bytes) -> np.ndarray | None:
 
 
 def format_table(rows: dict[str, list[float]], runs: list[str]) -> list[str]:
-    headings = [*(f"usual, {run}" for run in runs), *(f"prepared, {run}" for run in runs)]
+    headings = [f"usual, {runs[-1]}", *(f"prepared, {run}" for run in runs)]
     lines = ["| style | " + " | ".join(headings) + " |", "| --- |" + " ---: |" * len(headings)]
     for style, shares in {**rows, "**all**": np.mean(list(rows.values()), axis=0)}.items():
         lines.append(f"| {style} | " + " | ".join(f"{share:.1%}" for share in shares) + " |")
     return lines
+
+
+def format_others(networks: Sequence[Network], names: list[str], val: Split) -> list[str]:
+    """How many pictures of each kind are marked, and how many of MNIST's validation digits."""
+    rows = {kind: measure_others(kind, networks) for kind in OTHERS}
+    lines = ["| kind | " + " | ".join(names) + " |", "| --- |" + " ---: |" * len(names)]
+    rows["**all but signs**"] = np.mean([rows[kind] for kind in OTHERS if kind != "sign"], 0).tolist()
+    for kind, shares in rows.items():
+        lines.append(f"| {kind} | " + " | ".join(f"{share:.0%}" for share in shares) + " |")
+    digits = [float((network(val.images[:, 0].numpy()).max(1) < LEAST_PROBABILITY).mean()) for network in networks]
+    return [*lines, "| MNIST's validation digits | " + " | ".join(f"{share:.2%}" for share in digits) + " |"]
+
+
+def measure_others(kind: str, networks: Sequence[Network]) -> list[float]:
+    number = list(OTHERS).index(kind)
+    pictures = [OTHERS[kind](np.random.default_rng([SEED, number, i])) for i in range(OTHER_COUNT)]
+    pixels = [pixels for picture in pictures if (pixels := prepare_or_none(picture)) is not None]
+    read = np.stack(pixels)
+    return [1 - float((network(read).max(1) >= LEAST_PROBABILITY).sum()) / OTHER_COUNT for network in networks]
 
 
 def load_mnist_validation() -> Split:

@@ -73,7 +73,7 @@ def format_counts(pictures: Sequence[LabeledPicture], answers: dict[str, list[st
         if not chosen:
             continue
         if not single:  # the usual preparation reads one digit
-            answers = {heading: texts for heading, texts in answers.items() if not heading.startswith("usual")}
+            answers = {heading: texts for heading, texts in answers.items() if heading != "usual"}
         lines += ["", f"| {title} | " + " | ".join(answers) + " |", "| --- |" + " ---: |" * len(answers)]
         for group in ("style", "person"):
             for name in sorted({getattr(pictures[number], group) for number in chosen}):

@@ -30,7 +30,9 @@ def main() -> None:
         raise UserError(f"{SHIPPED}: {done.bytes:,} bytes; it may have {LARGEST:,}")
     counts = count_right(arguments.pictures)
     model = onnx.load(SHIPPED)
-    properties = {it.key: it.value for it in model.metadata_props} | {"pictures": json.dumps(counts)}
+    known = {it.key: it.value for it in model.metadata_props}
+    command = f"python train.py experiment=robust seed={known['seed']}"
+    properties = known | {"pictures": json.dumps(counts), "command": json.dumps(command)}
     onnx.helper.set_model_props(model, properties)
     onnx.save(model, SHIPPED)
     print(f"{SHIPPED}: {SHIPPED.stat().st_size:,} bytes, {done.accuracy[1]:.2%} of MNIST's test images, {counts}")

@@ -105,6 +105,8 @@ def save_onnx(network: CheckpointNetwork, path: Path, int8_data: DigitDataModule
             _trace(network), input_names=["pixels"], output_names=["probabilities"], dynamo=True
         )
     assert program is not None
+    for node in program.model.graph:
+        node.metadata_props.clear()  # they hold the paths of this machine
     program.model.metadata_props.update({key: json.dumps(value) for key, value in _metadata(network).items()})
     program.save(path, external_data=False)
     if int8_data:

@@ -61,6 +61,8 @@ def test_onnx_is_one_file_and_takes_any_number_of_pictures(model: Path, small_ru
     metadata = exported.session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["labels"]) == list("0123456789")
     assert "28 x 28" in metadata["preparation"]
+    assert str(PROJECT).encode() not in model.read_bytes()
+    assert b"site-packages" not in model.read_bytes()
 
 
 @pytest.mark.slow

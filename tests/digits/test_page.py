@@ -17,16 +17,17 @@ from tests.configs import PROJECT
 from tests.digits.pen_strokes import write_digit
 from tests.digits.picture_styles import STYLES
 
-pytestmark = [pytest.mark.slow, pytest.mark.mnist]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def address(good_run: Path) -> Iterator[str]:
-    command = [sys.executable, "-c", "from mnist_lit.cli import main; main()", "demo", str(good_run), "--port", "0"]
+def address() -> Iterator[str]:
+    """Of the demo with the network that comes with the package."""
+    command = [sys.executable, "-c", "from mnist_lit.cli import main; main()", "demo", "--port", "0"]
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
     demo = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8")
     assert demo.stdout
-    demo.stdout.readline()
+    assert "it comes with mnist-lit" in demo.stdout.readline()
     url = re.search(r"http://127\.0\.0\.1:\d+/", demo.stdout.readline())
     assert url
     yield url[0]

@@ -35,14 +35,13 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.mnist
 @pytest.mark.parametrize("styles", [STYLES, HARD_STYLES], ids=["usual", "hard"])
-def test_pictures_of_every_style_are_read(good_run: Path, tmp_path: Path, styles: dict[str, Style]) -> None:
+def test_pictures_of_every_style_are_read(tmp_path: Path, styles: dict[str, Style]) -> None:
     for number, style in enumerate(styles):
         for digit in range(number % 3, 10, 3):
             drawn = styles[style](digit, np.random.default_rng([number, digit]))
             (tmp_path / f"{digit}_{style}.png").write_bytes(drawn)
-    printed = call("evaluate", good_run, "--pictures", tmp_path).stdout
+    printed = call("evaluate", "--pictures", tmp_path).stdout
     assert f"{len(list(tmp_path.iterdir())):,} pictures" in printed
     assert float(printed.split("accuracy")[1].split("%")[0]) > 97
 
@@ -111,14 +110,13 @@ def test_many_reads_each_digit_of_a_picture(small_run: Path, tmp_path: Path) -> 
     assert call("predict", small_run, "--many", tmp_path / "several.jpg").stdout.splitlines()[0].endswith(f"  {text}")
 
 
-@pytest.mark.mnist
 @pytest.mark.parametrize("kind", ["slanted neighbors", "dark edge", "touching the edge", "two sizes"])
-def test_many_prints_the_digits_of_a_page(good_run: Path, tmp_path: Path, kind: str) -> None:
+def test_many_prints_the_digits_of_a_page(tmp_path: Path, kind: str) -> None:
     right = total = 0
     for seed in range(3):
         picture, rows = PAGES[kind](np.random.default_rng(seed))
         (tmp_path / "page.png").write_bytes(picture)
-        lines = call("predict", good_run, "--many", tmp_path / "page.png").stdout.splitlines()
+        lines = call("predict", "--many", tmp_path / "page.png").stdout.splitlines()
         printed = [line.split("page.png")[1].replace(" ", "") for line in lines if "probably" not in line]
         assert [len(line) for line in printed] == [len(row) for row in rows]
         pairs = list(zip("".join(printed), "".join(rows), strict=True))

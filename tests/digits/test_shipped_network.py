@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +13,7 @@ from mnist_lit.data.datasets import load_idx
 from mnist_lit.data.files import FileSet
 from mnist_lit.digits.server import read_digits
 from mnist_lit.digits.trained_network import SHIPPED, OnnxNetwork, open_network
+from tests.configs import PROJECT
 from tests.digits.picture_styles import STYLES
 from tests.digits.test_export import run_without
 
@@ -41,7 +40,7 @@ def test_its_accuracy_is_what_the_file_and_the_docs_say(mnist_root: str) -> None
     assert {"mnist-lit", "torch"} <= known["versions"].keys()
     assert isinstance(known["seed"], int)
     assert SHIPPED.stat().st_size <= 400_000
-    page = Path("docs/own-digits.md").read_text(encoding="utf-8")
+    page = (PROJECT / "docs" / "own-digits.md").read_text(encoding="utf-8")
     (figures,) = re.findall(r"The network that comes with the package.*?\n\n", page, re.DOTALL)
     for said in (f"{accuracy:.2%}", *(re.sub(" / ", " of ", count) for count in known["pictures"].values())):
         assert said in figures
@@ -69,15 +68,3 @@ def test_it_needs_no_torch(pictures: Path) -> None:
     done = run_without({"torch", "lightning", "hydra", "yaml", "sklearn"}, "predict", pictures / "4.jpg")
     assert done.returncode == 0, done.stderr
     assert "4" in done.stdout.split()
-
-
-@pytest.mark.slow
-def test_the_demo_starts_without_a_run(tmp_path: Path) -> None:
-    code = "from mnist_lit.cli import main; main()"
-    command = [sys.executable, "-u", "-c", code, "demo", "--port", "0"]
-    demo = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, encoding="utf-8")
-    assert demo.stdout
-    assert "it comes with mnist-lit" in demo.stdout.readline()
-    assert "http://127.0.0.1:" in demo.stdout.readline()
-    demo.terminate()
-    demo.wait(20)
