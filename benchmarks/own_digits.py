@@ -3,8 +3,8 @@
 It writes docs/own-digits.md. The pictures are new. They come from strokes and from validation digits, which are not
 training data. All networks read the same pictures: the runs, and the network that comes with the package. The program
 compares the preparation of this project with the usual one: convert to gray, resize to 28 × 28, invert. It also reads
-pictures that hold no digit. With `--pictures FOLDER` it reads labeled pictures that people made instead, and prints right
-/ total by style and by person.
+pictures that hold no digit. With `--pictures FOLDER` it reads labeled pictures that people made instead, and prints
+right / total by style and by person.
 """
 
 import argparse

@@ -203,6 +203,7 @@ def test_a_run_that_diverges_is_an_error_that_names_the_step() -> None:
     assert run.result["status"] == "failed"
 
 
+@pytest.mark.slow
 def test_one_training_at_a_time_runs_in_a_process_also_in_a_thread() -> None:
     runs: list[mnist_lit.Run] = []
     thread = threading.Thread(target=lambda: runs.append(mnist_lit.train(*TINY, "trainer.max_epochs=20")))

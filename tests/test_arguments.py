@@ -92,6 +92,7 @@ def test_a_run_reads_them(script: Command, tmp_path: Path) -> None:
     assert not (tmp_path / "outputs").exists()
 
 
+@pytest.mark.slow
 def test_a_fixed_option_of_a_swept_group_holds_for_each_job(script: Command, tmp_path: Path) -> None:
     sweep = [*QUICK, "optimizer=sgd,rmsprop", "-m", "optimizer.momentum=0.5", "trainer.max_epochs=1"]
     done = script(*sweep, "hydra.sweep.dir=2024_01_01")

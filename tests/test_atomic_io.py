@@ -18,6 +18,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.run_folder import lock_folder
 from tests.configs import PROJECT
 from tests.conftest import TINY, Outcome
+from tests.selection import slow_except
 
 Command = Callable[..., Outcome]
 Refuse = Callable[[str, int], None]
@@ -81,7 +82,9 @@ def test_files_and_locks_work_where_the_file_system_refuses(
     assert all(warning in text for text in warnings if warning)
 
 
-@pytest.mark.parametrize("operation", ["chmod", "fsync of a folder", "fsync of a file", "open a folder", "locks"])
+@pytest.mark.parametrize(
+    "operation", slow_except(["chmod", "fsync of a folder", "fsync of a file", "open a folder", "locks"], "locks")
+)
 def test_a_run_completes_where_the_file_system_refuses(
     operation: str, refuse: Refuse, script: Command, tmp_path: Path
 ) -> None:

@@ -159,6 +159,7 @@ def test_every_output_names_the_fallback(train_py: Command) -> None:
     assert done.result["global_step"] == -(-1257 // 32), "the batch size does not change"
 
 
+@pytest.mark.slow
 def test_the_fallback_applies_to_every_job_of_a_sweep(train_py: Command, tmp_path: Path) -> None:
     done = train_py("-m", "model=mlp_4x64,mlp_128_64", "trainer.max_epochs=1")
     assert done.code == 0, done.output

@@ -387,6 +387,7 @@ def test_a_schedule_of_the_length_of_the_run_works(train_py: Command, tmp_path: 
     assert done.code == 0, done.output
 
 
+@pytest.mark.slow
 def test_a_data_set_is_loaded_once_and_checked_when_a_run_is_resumed(train_py: Command, tmp_path: Path) -> None:
     write_classes(tmp_path)
     done = paste(train_py, "PYTHONPATH=mine python train.py data._target_=bad.Printing", "scheduler=none")
@@ -498,6 +499,7 @@ def test_a_metric_of_an_own_callback_can_be_monitored(train_py: Command, tmp_pat
     assert done.code == 0, done.output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "option",
     ["steps_per_execution=7", mark_slow("steps_per_execution=1"), mark_slow("accumulate_grad_batches=3")],
@@ -590,6 +592,7 @@ def test_a_bad_data_file_is_one_clear_error_and_leaves_nothing(
     assert not (folder / "run").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choices", "message"),
     [
@@ -616,6 +619,7 @@ def test_a_sweep_checks_the_data_of_every_job(
     assert [path for path in sorted(folder.rglob("*")) if "__pycache__" not in path.parts] == before
 
 
+@pytest.mark.slow
 def test_a_file_whose_checksum_is_unknown_is_compared_with_its_archive_but_not_replaced(
     train_py: Command, folder: Path
 ) -> None:

@@ -34,6 +34,7 @@ def count_page_faults(**environment: str) -> int:
     return int(done.stdout)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc is configured only on Linux")
 def test_a_step_reuses_the_memory_of_the_step_before() -> None:
     assert count_page_faults() < 100

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pytest
 from typer.testing import CliRunner
 
 from mnist_lit.cli import app
@@ -18,6 +19,7 @@ def predict(folder: Path) -> list[dict[str, object]]:
     return records
 
 
+@pytest.mark.slow
 def test_shapes_that_are_no_digit_are_marked_and_digits_are_not(tmp_path: Path) -> None:
     others, digits = tmp_path / "others", tmp_path / "digits"
     others.mkdir()

@@ -26,7 +26,6 @@ from mnist_lit.models.checkpoint_file import load_classifier, weights_digest
 from mnist_lit.sweeps.grid_jobs import Job, plan_grid
 from tests.configs import PROJECT
 from tests.conftest import TINY, Outcome, Run
-from tests.selection import slow_except
 
 Command = Callable[..., Outcome]
 QUICK = ["data=digits", "model=mlp_128_64", "trainer=cpu", "callbacks=none", "logger.tensorboard=false"]
@@ -367,7 +366,8 @@ def test_a_sweep_is_not_resumed_with_an_edited_preset(
     assert resumed.code == 0, resumed.output
 
 
-@pytest.mark.parametrize("choices", slow_except(SWEEPS, SEARCH), ids=SWEEP_NAMES)
+@pytest.mark.slow
+@pytest.mark.parametrize("choices", SWEEPS, ids=SWEEP_NAMES)
 def test_a_job_keeps_its_config_if_the_preset_is_edited_while_the_sweep_runs(
     script: Command, tmp_path: Path, mine: Path, choices: list[str]
 ) -> None:

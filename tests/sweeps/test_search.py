@@ -355,6 +355,7 @@ def test_ranks_train_with_the_parameters_of_their_trial(command: Command, tmp_pa
     assert [runs[name]["params"] for name in ("0_hidden-16", "1_hidden-32")] == [784 * 16 + 186, 784 * 32 + 362]
 
 
+@pytest.mark.slow
 def test_a_database_that_is_away_is_an_error_before_the_search_begins(script: Command, tmp_path: Path) -> None:
     pytest.importorskip("psycopg")
     assert studies.ANSWER_LIMIT <= 10

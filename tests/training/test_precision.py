@@ -46,6 +46,7 @@ def test_weights_and_tests_of_mixed_precision_are_of_32_bits(run: Start) -> None
     assert again.test_loss == pytest.approx(done.result["test_loss"], abs=1e-6), "bf16 has three digits"
 
 
+@pytest.mark.slow
 def test_mixed_precision_gives_other_weights_and_the_same_ones_again(run: Start) -> None:
     mixed, again, full = run(*MIXED, name="a"), run(*MIXED, name="b"), run("model=cnn", name="c")
     assert digest(mixed) == digest(again)

@@ -252,6 +252,7 @@ def test_a_run_can_be_moved_before_it_is_resumed(
     assert not (tmp_path / "here").exists()
 
 
+@pytest.mark.slow
 def test_a_resumed_run_adds_up_times_and_commands(
     start: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

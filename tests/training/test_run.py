@@ -248,6 +248,7 @@ def test_label_smoothing_applies_only_to_training(run: Start) -> None:
     assert evaluate_run(done.folder).test_loss == pytest.approx(done.result["test_loss"], abs=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "parts"),
     [("simple", ["run_training_epoch", "forward", "backward", "optimizer_step"]), ("advanced", ["run_backward"])],

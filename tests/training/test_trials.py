@@ -115,6 +115,7 @@ def test_a_run_starts_from_the_best_weights_of_another(run: Start, tmp_path: Pat
     assert result["global_step"] == 40
 
 
+@pytest.mark.slow
 def test_a_run_from_other_weights_resumes_from_its_own(run: Start) -> None:
     other, first = run(), FirstWeights()
     options = [f"init_from={other.folder}", "scheduler=none"]
