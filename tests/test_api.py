@@ -180,6 +180,7 @@ def test_options_of_own_files(folder: Path) -> None:
         mnist_lit.train(search_path, *TINY, "model=own", "model.hidden=wide")
 
 
+@pytest.mark.slow
 def test_resume_continues_a_run_and_a_complete_run_is_returned(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -85,6 +85,7 @@ def test_without_runs_there_is_no_latest(tmp_path: Path, monkeypatch: pytest.Mon
         find_run("latest", unfinished=True)
 
 
+@pytest.mark.slow
 def test_resume_and_init_from_take_short_names(script: Script, tmp_path: Path) -> None:
     assert script(*TINY, "model.hidden=[20]").code == 0
     (first,) = (tmp_path / "outputs/runs").iterdir()

@@ -187,6 +187,7 @@ def test_the_api_matches_its_schema_for_generated_requests(network: CheckpointNe
     assert requests >= 300
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(changes=some.dictionaries(some.integers(0, 400), some.integers(0, 255), min_size=1, max_size=8), style=STYLE)
 def test_damaged_pictures_never_cause_a_server_error(client: TestClient, changes: dict[int, int], style: str) -> None:

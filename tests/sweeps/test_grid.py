@@ -297,6 +297,7 @@ hydra: {mode: MULTIRUN, sweeper: {params: {model.hidden: '[16],[32]'}}}
 """
 
 
+@pytest.mark.slow
 def test_a_lesson_is_a_sweep_and_the_command_of_its_run_is_one_run(train_py: Command, tmp_path: Path) -> None:
     (tmp_path / "conf" / "sweep").mkdir(parents=True)
     (tmp_path / "conf" / "sweep" / "lesson.yaml").write_text(LESSON, encoding="utf-8")

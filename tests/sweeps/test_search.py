@@ -329,6 +329,7 @@ def test_a_bad_run_is_pruned_and_a_grid_is_run_once(command: Command, tmp_path: 
     assert "PRUNED: val_acc" in done.output
 
 
+@pytest.mark.slow
 def test_a_search_with_two_objectives_prints_the_best_compromises(train_py: Command, tmp_path: Path) -> None:
     done = train_py(
         *SEARCH, "model=mlp_500", "model.hidden=[2],[100]", "optimizer.lr=0.01", "trainer.max_epochs=3",

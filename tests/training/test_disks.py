@@ -121,6 +121,7 @@ def limit_file_size(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_last_checkpoint_unchanged(run: Start) -> None:
     longer = compose_config(*TINY, "scheduler=none", "trainer.max_epochs=4")
     stopped, whole = run("scheduler=none"), run("scheduler=none", "trainer.max_epochs=4", name="whole")

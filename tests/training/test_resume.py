@@ -241,6 +241,7 @@ def test_a_run_made_longer_equals_a_run_planned_longer(start: Start, uninterrupt
     assert longer.result["epochs"] == 4
 
 
+@pytest.mark.slow
 def test_a_run_can_be_moved_before_it_is_resumed(
     start: Start, uninterrupted: Start, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
