@@ -27,7 +27,7 @@ from mnist_lit.config.options import is_compared
 from mnist_lit.console import WIDTH, ConsoleHandler, print_line, render_text
 from mnist_lit.digits.picture_file import BadPicture
 from mnist_lit.digits.preparation import prepare_one
-from mnist_lit.digits.trained_network import Network, read_network
+from mnist_lit.digits.trained_network import Network, open_network, read_network
 from mnist_lit.errors import UserError
 from mnist_lit.hydra_app import CODE_OVERRIDE, composition_errors, format_error, parse_override, prepare_override
 from mnist_lit.preflight import prepare_run, raising_user_errors
@@ -77,9 +77,12 @@ def train(*overrides: str) -> Run:
         _training.release()
 
 
-def load(run: "str | os.PathLike[str] | Run") -> "Classifier":
+def load(run: "str | os.PathLike[str] | Run | None" = None) -> "Classifier":
     """The trained network of a run: what `train` returned, the run's folder, a unique part of its name, or `latest`; or
-    a checkpoint, or an exported .onnx file. Raises UserError."""
+    a checkpoint, or an exported .onnx file; without a run, the network that comes with this package. Raises
+    UserError."""
+    if run is None:
+        return Classifier(open_network(None))
     path = run.folder if isinstance(run, Run) else find_run(os.fspath(run))
     return Classifier(read_network(path))
 

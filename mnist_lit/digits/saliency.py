@@ -12,8 +12,8 @@ def measure_saliency(network: Network, pixels: np.ndarray, predictions: np.ndarr
     """How much each pixel counts for (above 0) or against (below 0) the prediction, from -1 to 1: [n, 28, 28].
 
     `pixels` [n, 28, 28] uint8, `predictions` [n]. A window of 4 × 4 pixels is erased at each place (Zeiler and Fergus
-    2014). The value of a pixel is the mean loss of log-odds over all windows that erase it. Pixels without ink are 0. The
-    strongest pixel of each picture is 1 or -1.
+    2014). The value of a pixel is the mean loss of log-odds over all windows that erase it. Pixels without ink are 0.
+    The strongest pixel of each picture is 1 or -1.
     """
     windows = np.zeros((len(PLACES), 28, 28), bool)
     for window, (y, x) in zip(windows, PLACES, strict=True):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+import mnist_lit
 from mnist_lit.cli import app
 from mnist_lit.data.datasets import load_idx
 from mnist_lit.data.files import FileSet
@@ -55,6 +56,10 @@ def test_pictures_are_read_without_a_run(pictures: Path) -> None:
     assert [line.split()[1] for line in one.stdout.splitlines()] == ["7", "3"]
     evaluated = CliRunner().invoke(app, ["evaluate", "--pictures", str(pictures)]).stdout
     assert "10 pictures" in evaluated
+
+
+def test_python_loads_it_without_a_run(pictures: Path) -> None:
+    assert mnist_lit.load().predict([pictures / "7.jpg", pictures / "3.jpg"]).labels.tolist() == [7, 3]
 
 
 def test_the_demo_reads_with_it(pictures: Path) -> None:
