@@ -57,7 +57,7 @@ def train() -> None:
     run_app()
 
 
-app.command()(cli_commands.predict)
+app.command(options_metavar="[OPTIONS] [RUN]")(cli_commands.predict)
 app.command()(cli_commands.export)
 app.command()(cli_commands.demo)
 
@@ -91,7 +91,8 @@ def evaluate(
         from mnist_lit.digits.trained_network import open_network
 
         network = open_network(run)
-        cli_commands.show_network(network, run)
+        if run is None:
+            typer.echo(cli_commands.describe_network(network, run), err=True)
         evaluation = evaluate_pictures(network, pictures)
         typer.echo(format_picture_evaluation(evaluation, pictures))
         if evaluation.skipped or any(prediction.error for prediction in evaluation.predictions):

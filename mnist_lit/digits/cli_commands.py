@@ -46,10 +46,10 @@ def split_run(names: list[str]) -> tuple[Path | None, list[str]]:
     return None, names
 
 
-def show_network(network: "Network", run: Path | None) -> None:
-    """Name the network if the person has not named one. The output is for programs, so this goes to stderr."""
-    if run is None:
-        typer.echo(f"network  {network.about}; it comes with mnist-lit {__version__}", err=True)
+def describe_network(network: "Network", run: Path | None) -> str:
+    if run is not None:
+        return network.about
+    return f"network of mnist-lit {__version__}: {network.about.partition('parameters, ')[2]}"
 
 
 Run = Annotated[Path, typer.Argument(parser=to_run, metavar="RUN", help=f"{RUN}.")]
@@ -72,9 +72,9 @@ def predict(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="[RUN] PICTURES…",
-            help=f"{RUN}, or an exported .onnx file; without it, the network that comes with mnist-lit. "
-            "Pictures: files, folders, or - for standard input.",
+            metavar="PICTURES",
+            help=f"Files, folders, or - for standard input. RUN: {RUN[0].lower()}{RUN[1:]}; or an exported .onnx file. "
+            "Default: the network that comes with mnist-lit.",
         ),
     ],
     many: Annotated[bool, typer.Option("--many", help="Read every digit of a picture, line by line.")] = False,
@@ -95,7 +95,8 @@ def predict(
     if not pictures:
         raise UserError(f"{names[0]}: name pictures after it, or a folder of pictures")
     network = open_network(run)
-    show_network(network, run)
+    if run is None:
+        typer.echo(describe_network(network, run), err=True)
     files = list_pictures(pictures)
     predictions = predict_pictures(network, files, many)
     if json or csv:
@@ -152,7 +153,7 @@ def demo(
         Path | None,
         typer.Argument(
             parser=to_run,
-            metavar="[RUN]",
+            metavar="RUN",
             help=f"{RUN}, or an exported .onnx file. Default: the network that comes with mnist-lit.",
             show_default=False,
         ),
@@ -174,7 +175,7 @@ def demo(
 
         network = open_network(run)
         local = host in ("127.0.0.1", "localhost")
-        typer.echo(network.about if run else f"{network.about}; it comes with mnist-lit {__version__}")
+        typer.echo(describe_network(network, run))
         number = listener.getsockname()[1]
         for address in [host] if host not in ("0.0.0.0", "::") else _own_addresses():
             typer.echo(f"http://{address}:{number}/  (Ctrl-C stops it)")

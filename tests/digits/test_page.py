@@ -27,7 +27,7 @@ def address() -> Iterator[str]:
     environment = os.environ | {"PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"}
     demo = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8")
     assert demo.stdout
-    assert "it comes with mnist-lit" in demo.stdout.readline()
+    assert "network of mnist-lit" in demo.stdout.readline()
     url = re.search(r"http://127\.0\.0\.1:\d+/", demo.stdout.readline())
     assert url
     yield url[0]
