@@ -19,17 +19,19 @@ SMALLEST = 0.33  # several digits may be smaller than the usual height by this f
 LEAST_HEIGHT = 6  # pixels of the ink map: smaller pieces are dirt, or rests of printed lines
 MOST_PIECES = 500  # a picture with more regions is text or dirt; the largest ones are kept
 MOST_ROUNDS = 8  # of joining
+MUCH = 0.15  # part of the largest digit's ink: a person is told if more is left out
 EIGHT_NEIGHBORS = np.ones((3, 3), bool)
 
 
 @dataclass(frozen=True)
 class DigitInk:
     """The ink of one digit [h, w], without its neighbors, its box (left, top, right, bottom) in the ink map, and the
-    number of its line."""
+    number of its line. `left_out` says what else is in the picture, if that is much."""
 
     ink: np.ndarray
     box: tuple[int, int, int, int]
     line: int
+    left_out: str
 
 
 @dataclass(frozen=True)
@@ -77,13 +79,23 @@ def find_digits(ink: np.ndarray, several: bool = False) -> list[DigitInk]:
     With `several`, pieces that overlap like two strokes of a digit stay apart, and what touches the picture's edge can
     be a digit."""
     labels, _ = ndimage.label(remove_lines(ink > FAINT), EIGHT_NEIGHBORS)
-    pieces = _drop_frames(_drop_edges(_select_strokes(ink, labels), several))
-    pieces = _drop_small_pieces(_join_strokes(_drop_specks(pieces), several), several)
+    strokes = _select_strokes(ink, labels)
+    inside = _drop_edges(strokes, several)
+    joined = _join_strokes(_drop_specks(_drop_frames(inside)), several)
+    pieces = _drop_small_pieces(joined, several)
+    steps = {"what touches the picture's edge": (strokes, inside), "smaller shapes": (joined, pieces)}
+    left_out = " and ".join(what for what, step in steps.items() if _is_much(*step, pieces))
     return [
-        _cut_out(ink, pieces, number, line)
+        _cut_out(ink, pieces, number, line, left_out)
         for line, numbers in enumerate(_find_lines_of_writing(pieces))
         for number in numbers
     ]
+
+
+def _is_much(before: Pieces, after: Pieces, digits: Pieces) -> bool:
+    """Whether a step has dropped much ink."""
+    dropped = (before.labels > 0) & (after.labels == 0)
+    return bool(dropped.sum() > MUCH * digits.area.max(initial=0))
 
 
 def remove_lines(mask: np.ndarray) -> np.ndarray:
@@ -276,10 +288,10 @@ def _find_lines_of_writing(pieces: Pieces) -> list[list[int]]:
     return sorted(lines, key=lambda line: float((pieces.top[line] + pieces.bottom[line]).mean()))
 
 
-def _cut_out(ink: np.ndarray, pieces: Pieces, number: int, line: int) -> DigitInk:
+def _cut_out(ink: np.ndarray, pieces: Pieces, number: int, line: int, left_out: str) -> DigitInk:
     """The piece's own ink. One pixel around it is kept for the soft edges of the strokes."""
     height, width = ink.shape
     top, left = max(0, int(pieces.top[number]) - 2), max(0, int(pieces.left[number]) - 2)
     bottom, right = min(height, int(pieces.bottom[number]) + 2), min(width, int(pieces.right[number]) + 2)
     soft = ndimage.binary_dilation(pieces.labels[top:bottom, left:right] == number + 1, EIGHT_NEIGHBORS)
-    return DigitInk(ink[top:bottom, left:right] * soft, (left, top, right, bottom), line)
+    return DigitInk(ink[top:bottom, left:right] * soft, (left, top, right, bottom), line, left_out)

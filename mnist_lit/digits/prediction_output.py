@@ -39,10 +39,13 @@ def print_predictions(predictions: Iterable[Prediction], width: int, many: bool,
 
 
 def format_line(prediction: Prediction, width: int) -> str:
-    """For example `three.png  3  99.8%   5  0.1%   8  0.1%`. `width` is the width of the first column."""
+    """For example `three.png  3  99.8%   5  0.1%   8  0.1%`. `width` is the width of the first column. A second line
+    says what was left out, if that was much."""
     shares = "   ".join(f"{digit} {p:6.1%}" for digit, p in prediction.top)
     text = shares if prediction.is_digit else f"{NO_DIGIT} ({' '.join(shares.split())})"
-    return f"{prediction.file:<{width}}  {text}"
+    line = f"{prediction.file:<{width}}  {text}"
+    left_out = prediction.digit.left_out if prediction.digit else ""
+    return f"{line}\n{'':<{width}}  left out: {left_out}" if left_out else line
 
 
 def format_writing(predictions: Sequence[Prediction], width: int) -> list[str]:
@@ -89,6 +92,8 @@ def _to_record(prediction: Prediction) -> dict[str, Any]:
     record["probability"] = prediction.top[0][1]
     record["top"] = [{"digit": digit, "probability": probability} for digit, probability in prediction.top]
     record["box"] = list(prediction.digit.box)
+    if prediction.digit.left_out:
+        record["left_out"] = prediction.digit.left_out
     return record
 
 

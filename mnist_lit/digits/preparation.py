@@ -36,12 +36,14 @@ Box = tuple[int, int, int, int]
 @dataclass(frozen=True)
 class Digit:
     """`pixels` [28, 28] uint8 is what the network sees, 0 is background. `box` is (left, top, right, bottom) in the
-    upright picture's pixels. `line` is the number of its line of writing. `ink` [h, w] is what `pixels` are made of."""
+    upright picture's pixels. `line` is the number of its line of writing. `ink` [h, w] is what `pixels` are made of.
+    `left_out` says what else is in the picture, if that is much."""
 
     pixels: np.ndarray
     box: Box
     line: int
     ink: np.ndarray
+    left_out: str
 
 
 def prepare_one(source: Path | bytes | Image.Image) -> Digit:
@@ -89,7 +91,8 @@ def prepare_digits(picture: Image.Image, several: bool = False) -> list[Digit]:
         if (side := max(right - left, bottom - top)) < TOO_SMALL:  # it is cropped from the picture
             around = _clip(_scale((left - side, top - side, right + side, bottom + side), scale), picture)
             closer = _draw(*_find(picture.crop(around), LARGEST, several=False))
-            return [replace(digit, box=_move(digit.box, *around[:2])) for digit in closer]
+            left_out = found[0].left_out
+            return [replace(digit, box=_move(digit.box, *around[:2]), left_out=left_out) for digit in closer]
     return _draw(found, scale)
 
 
@@ -110,7 +113,7 @@ def _draw(found: list[DigitInk], scale: float) -> list[Digit]:
     digits = []
     for digit in found:
         if (pixels := to_mnist_frame(digit.ink)) is not None:
-            digits.append(Digit(pixels, _scale(digit.box, scale), digit.line, digit.ink))
+            digits.append(Digit(pixels, _scale(digit.box, scale), digit.line, digit.ink, digit.left_out))
     return digits
 
 

@@ -63,6 +63,25 @@ def test_json_lists_a_record_for_each_file(small_run: Path, folder: Path) -> Non
     assert shares == sorted(shares, reverse=True)
 
 
+def test_what_else_is_in_a_picture_is_named(tmp_path: Path) -> None:
+    seven = [[(120, 80), (220, 80), (150, 240)]]
+    beside = {
+        "alone": [],
+        "what touches the picture's edge": [[(0, 260), (299, 285)]],
+        "smaller shapes": [[(20, 190), (20, 240), (45, 240)]],
+    }
+    for name, strokes in beside.items():
+        lines = [np.array(stroke, float) for stroke in seven + strokes]
+        (tmp_path / f"{name}.png").write_bytes(encode(colorize(draw_strokes(lines, 300, 16))))
+    for name in beside:
+        picture = tmp_path / f"{name}.png"
+        printed = call("predict", picture).stdout
+        assert ("left out: " in printed) == (name != "alone")
+        (record,) = json.loads(call("predict", "--json", picture).stdout)
+        assert record["prediction"] == 7
+        assert record.get("left_out", "alone") == name
+
+
 def test_a_bad_picture_gives_one_line_and_the_others_are_read(small_run: Path, folder: Path) -> None:
     (folder / "4_empty.png").write_bytes(b"")
     (folder / "nothing").mkdir()
