@@ -136,8 +136,11 @@ def write_result(folder: Path, values: dict[str, Any]) -> None:
 
 
 def find_run(name: str, *, unfinished: bool = False) -> Path:
-    """The folder that a person means: a path, a part of the path of one run below outputs/, or `latest`, the run that
-    was started last. `unfinished` leaves out complete runs. If nothing fits, the name itself as a path.
+    """The folder that a person means: a path, a part of the path of one run below outputs/, or `latest`. If nothing
+    fits, the name itself as a path.
+
+    `latest` is the run that was started last: of those that are not complete with `unfinished`, else of those that have
+    a checkpoint. A name that ends like the given one comes first: `cnn` is `…_mnist_cnn`, not `…_mnist_cnn_softmax`.
 
     Raises:
         UserError: if the name is part of several runs, or if there is no latest run.
@@ -153,8 +156,13 @@ def find_run(name: str, *, unfinished: bool = False) -> Path:
     if name == "latest":
         if not runs:
             raise UserError(f"latest: there is no {'unfinished ' if unfinished else ''}run below outputs/")
-        return runs[-1]
-    found = [run for run in runs if run.name == name] or [run for run in runs if name in run.as_posix()]
+        usable = [run for run in runs if (run / CHECKPOINTS / BEST).exists()]
+        return runs[-1] if unfinished or not usable else usable[-1]
+    found = (
+        [run for run in runs if run.name == name]
+        or [run for run in runs if run.name.endswith(f"_{name}")]
+        or [run for run in runs if name in run.as_posix()]
+    )
     if len(found) > 1:
         shown = "\n".join(f"  {run}" for run in found[-5:])
         raise UserError(

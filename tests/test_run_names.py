@@ -69,6 +69,25 @@ def test_latest_is_the_run_that_was_started_last() -> None:
 
 
 @pytest.mark.usefixtures("runs")
+def test_latest_has_a_checkpoint_if_one_is_needed() -> None:
+    """A job that diverged may have none."""
+    best = Path("outputs/runs/2026-01-01_10-00-00_mnist_cnn/checkpoints/best.ckpt")
+    best.parent.mkdir()
+    best.touch()
+    assert find_run("latest") == best.parent.parent
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_name_that_ends_like_the_given_one_comes_first() -> None:
+    longer = Path("outputs/runs/2026-01-01_12-00-00_mnist_cnn_softmax")
+    longer.mkdir()
+    (longer / RESULT).write_text("{}", encoding="utf-8")
+    assert find_run("cnn").name == "2026-01-01_10-00-00_mnist_cnn"
+    assert find_run("mnist_cnn").name == "2026-01-01_10-00-00_mnist_cnn"
+    assert find_run("cnn_softmax") == longer
+
+
+@pytest.mark.usefixtures("runs")
 def test_a_part_of_a_name_stands_for_a_run_if_it_is_unique() -> None:
     assert find_run("mlp_500").name == "2026-01-01_09-00-00_mnist_mlp_500"
     assert find_run("2026-01-01_10-00-00").name == "2026-01-01_10-00-00_mnist_cnn"

@@ -48,7 +48,7 @@ def split_run(names: list[str]) -> tuple[Path | None, list[str]]:
 
 def describe_network(network: "Network", run: Path | None) -> str:
     if run is not None:
-        return network.about
+        return f"network of {run}: {network.about.partition('parameters, ')[2]}"
     return f"network of mnist-lit {__version__}: {network.about.partition('parameters, ')[2]}"
 
 
@@ -95,7 +95,7 @@ def predict(
     if not pictures:
         raise UserError(f"{names[0]}: name pictures after it, or a folder of pictures")
     network = open_network(run)
-    if run is None:
+    if run is None or not Path(names[0]).exists():  # a name such as latest says too little
         typer.echo(describe_network(network, run), err=True)
     files = list_pictures(pictures)
     predictions = predict_pictures(network, files, many)
@@ -175,7 +175,7 @@ def demo(
 
         network = open_network(run)
         local = host in ("127.0.0.1", "localhost")
-        typer.echo(describe_network(network, run))
+        typer.echo(network.about if run else describe_network(network, run))
         number = listener.getsockname()[1]
         for address in [host] if host not in ("0.0.0.0", "::") else _own_addresses():
             typer.echo(f"http://{address}:{number}/  (Ctrl-C stops it)")

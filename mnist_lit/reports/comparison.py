@@ -104,7 +104,7 @@ def _find_differences(runs: Sequence[Run]) -> dict[str, tuple[Any, ...]]:
     explained = {f"{group}.{name}" for group in different for name in ("name", "_target_")}
     for option in dict.fromkeys(name for run in runs for name in run.options):
         values = tuple(run.options.get(option) for run in runs)
-        if _differ(values) and option not in explained:
+        if _differ(values) and option not in explained and not option.startswith("reference."):
             different[option] = values
     return different
 

@@ -96,11 +96,11 @@ class Row:
 
     @property
     def published(self) -> str | None:
-        return self.options.get("reference.published") if self.options.get("data.name") == "mnist" else None
+        return self.options.get("reference.published") if self.runs[0].is_preset else None
 
     @property
     def reference(self) -> float | None:
-        return self.options.get("reference.loop_acc") if self.options.get("data.name") == "mnist" else None
+        return self.options.get("reference.loop_acc") if self.runs[0].is_preset else None
 
     @property
     def command(self) -> str:
@@ -163,7 +163,8 @@ def build_leaderboard(runs: Iterable[Run], title: str = "", sweep: Path | None =
     rows = [Row(tuple(group)) for group in groups.values()]
     rows.sort(key=lambda row: row.mean("val_acc"), reverse=True)
     search = read_search(sweep) if sweep else None
-    return Leaderboard(title, tuple(rows), _find_columns(rows), tuple(unfinished), sweep, search)
+    others = [Row((run,)) for run in unfinished if run.options] if sweep else []  # jobs that failed differ, too
+    return Leaderboard(title, tuple(rows), _find_columns([*rows, *others]), tuple(unfinished), sweep, search)
 
 
 def build_leaderboards(runs: Sequence[Run]) -> list[Leaderboard]:

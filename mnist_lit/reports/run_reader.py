@@ -17,7 +17,7 @@ import numpy as np
 import yaml
 
 from mnist_lit import DIGITS
-from mnist_lit.config.options import flatten
+from mnist_lit.config.options import flatten, is_compared
 from mnist_lit.errors import UserError
 from mnist_lit.run_folder import CONFIG, METRICS, PREDICTIONS, RESULT, SWEEP, UNFINISHED, find_old_format
 
@@ -83,6 +83,13 @@ class Run:
     def limited(self) -> dict[str, Any]:
         """The `trainer.limit_…` options of a run that did not use all images."""
         return dict(self.result.get("limited") or {})
+
+    @property
+    def is_preset(self) -> bool:
+        """Whether it is a preset on MNIST without a change, so that the figures of its article are about it."""
+        given = {text.lstrip("+~").partition("=")[0] for text in self.result.get("overrides") or ()}
+        changed = {name for name in given - {"experiment", "seed", "trainer"} if is_compared(name)}
+        return self.options.get("data.name") == "mnist" and not changed
 
     @property
     def tags(self) -> list[str]:

@@ -227,7 +227,7 @@ def build_comparison(comparison: Comparison) -> Group:
         variation = f"standard deviation {100 * comparison.seed_std:.2f} percentage points"
     pairs = [
         f"Test images that only run {pair.first + 1} classified correctly: {pair.only_first}, only run "
-        f"{pair.second + 1}: {pair.only_second}. McNemar's exact p = {pair.p:.3g}.\n{comparison.verdict(pair)}"
+        f"{pair.second + 1}: {pair.only_second}. McNemar's exact {format_p(pair.p)}.\n{comparison.verdict(pair)}"
         for pair in comparison.pairs
     ]
     if len(pairs) > 1:
@@ -238,3 +238,7 @@ def build_comparison(comparison: Comparison) -> Group:
         )
     text = "\n\n".join(["\n".join(lines), *pairs, f"Test accuracy over the seeds: {variation}."])
     return Group(*tables, Text(text))
+
+
+def format_p(p: float) -> str:
+    return "p < 1e-300" if p < 1e-300 else f"p = {p:.3g}"

@@ -46,6 +46,26 @@ def test_paths_and_logging_options_do_not_make_a_new_row(tmp_path: Path) -> None
     assert [row.n for row in build_leaderboard(find_runs(tmp_path)[0]).rows] == [3]
 
 
+def test_the_figures_of_an_article_are_shown_only_for_its_own_preset(tmp_path: Path) -> None:
+    reference = {"reference": {"loop_acc": 0.65, "published": "0.9"}}
+    preset = ["experiment=cnn_softmax", "seed=1", "data.root=elsewhere", "trainer=cpu", "logger.csv=true"]
+    for name, changes in (("preset", []), ("changed", ["model.output=logits"]), ("other", ["optimizer=adam"])):
+        write_run(tmp_path / name, overrides=[*preset, *changes], config=reference, lr=0.01 * (1 + len(name)))
+    rows = {row.runs[0].folder.name: row for row in build_leaderboard(find_runs(tmp_path)[0]).rows}
+    assert {name: (row.reference, row.published) for name, row in rows.items()} == {
+        "preset": (0.65, "0.9"),
+        "changed": (None, None),
+        "other": (None, None),
+    }
+
+
+def test_a_job_that_failed_does_not_hide_the_option_that_was_swept(tmp_path: Path) -> None:
+    grid = write_grid(tmp_path / "grid", 0.01)
+    write_run(grid / "1_lr-10", lr=10.0, status="failed", error="diverged")
+    (board,) = build_leaderboards(find_runs(tmp_path)[0])
+    assert list(board.columns) == ["optimizer.lr"]
+
+
 def test_rows_are_divided_by_the_precision_that_was_used(tmp_path: Path) -> None:
     """`auto` is not the same on all machines."""
     for seed, (chosen, used) in enumerate((("auto", "32-true"), ("32-true", "32-true"), ("auto", "bf16-mixed"))):
