@@ -10,12 +10,14 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import mnist_lit
 from mnist_lit.cli import main
 from tests.configs import PROJECT
 from tests.conftest import OFFLINE, TINY, exit_code
+from tests.digits.picture_styles import STYLES
 
 BLOCKS = "\n\n".join(re.findall(r"```python\n(.*?)```", (PROJECT / "docs/python.md").read_text("utf-8"), re.DOTALL))
 NOTEBOOK = PROJECT / "examples" / "quickstart.ipynb"
@@ -108,6 +110,9 @@ def test_the_installed_program_trains_resumes_and_names_itself(program: Program,
     pasted = subprocess.run(run.result["command"], shell=True, cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert pasted.returncode == 0, pasted.stderr
     assert len(mnist_lit.runs(tmp_path / "outputs")) == 2
+    (tmp_path / "seven.jpg").write_bytes(STYLES["photo"](7, np.random.default_rng(7)))
+    read = program("predict", "seven.jpg")
+    assert read.stdout.split()[:2] == ["seven.jpg", "7"], read.stderr
 
 
 @pytest.mark.slow
