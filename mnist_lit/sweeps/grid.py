@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from hydra.core.plugins import Plugins
@@ -25,7 +26,7 @@ from mnist_lit.sweeps.job_progress import (
     warn_about_digits,
 )
 from mnist_lit.sweeps.job_run import is_running, mark_for_rerun, read_finished, record_failure, run_sweep_job
-from mnist_lit.sweeps.sweep_folder import open_folder, remove_if_unused, resume_command
+from mnist_lit.sweeps.sweep_folder import open_folder, remove_if_unused, removing_if_unused, resume_command
 
 
 def run_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str]) -> None:
@@ -37,7 +38,8 @@ def run_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str]
             raise UserError(f"{search_only[0]}: is an option of a search; add hydra/sweeper=optuna")
         jobs = plan_grid(config, context, [text for text in arguments if not text.startswith("sweep.")])
         folder = open_folder(config, sweep, "grid", jobs)
-        lock = lock_folder(folder)
+        with removing_if_unused(folder) if sweep.resume is None else nullcontext():
+            lock = lock_folder(folder)
     warn_about_digits(sorted({text for job in jobs for text in job.overrides}))
     missing = [job for job in jobs if read_result(folder / job.folder).get("status") != "completed"]
     completed = f", {len(jobs) - len(missing)} already completed" if sweep.resume else ""

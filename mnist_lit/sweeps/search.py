@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def run_search(config: DictConfig, context: HydraContext, arguments: Sequence[st
         if not is_local(sweep):
             open_study(sweep, space, Path())  # raises its errors before a folder is made
         folder = open_folder(config, sweep, "search")
-        with removing_if_unused(folder):
+        with removing_if_unused(folder) if sweep.resume is None else nullcontext():
             lock = lock_folder(folder)
             study = open_study(sweep, space, folder)
             requeue_lost_trials(study, folder, is_local(sweep))

@@ -57,6 +57,9 @@ def recover_checkpoint(folder: Path) -> Path | None:
             log.warning(f"{reason}. The run continues from the one before it, {path.name}")
             with suppress(FileNotFoundError):  # another rank was faster
                 bad.replace(bad.with_name(f"{bad.name}.damaged"))
+        if path.name == BEST:  # a run that ended before it could write last.ckpt may have no epoch left to write it
+            with atomic_file(folder / LAST) as stream:
+                stream.write(path.read_bytes())
         return path
     if damaged:
         raise UserError("none of the run's checkpoints can be read:\n" + "\n".join(map(str, damaged.values())))

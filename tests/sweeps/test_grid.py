@@ -30,6 +30,12 @@ from tests.conftest import TINY, Outcome, Run
 Command = Callable[..., Outcome]
 QUICK = ["data=digits", "model=mlp_128_64", "trainer=cpu", "callbacks=none", "logger.tensorboard=false"]
 
+GRID = ["seed=0,1"]
+SEARCH = ["hydra/sweeper=optuna", "seed=0,1", "sweep.sampler=grid"]
+SEARCH_IN_JOURNAL = [*SEARCH, "sweep.storage=journal"]
+SWEEPS = [GRID, SEARCH, SEARCH_IN_JOURNAL]
+SWEEP_NAMES = ["grid", "search", "journal"]
+
 
 def plan(*arguments: str) -> list[Job]:
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
@@ -105,6 +111,28 @@ def test_an_error_leaves_no_files(train_py: Command, tmp_path: Path, arguments: 
     assert named in done.output
     assert "Traceback" not in done.output
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("choices", [GRID, SEARCH], ids=["grid", "search"])
+def test_a_sweep_that_cannot_be_locked_leaves_no_files(
+    script: Command, tmp_path: Path, choices: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(folder: Path) -> None:
+        raise UserError(f"{folder} cannot be written: Input/output error")
+
+    module = "search" if choices == SEARCH else "grid"
+    monkeypatch.setattr(f"mnist_lit.sweeps.{module}.lock_folder", refuse)
+    refused = script("-m", *QUICK, "trainer.max_epochs=1", *choices, "hydra.sweep.dir=sweep")
+    assert refused.code == 1
+    assert "error: sweep cannot be written: Input/output error" in refused.output
+    assert not list(tmp_path.iterdir())
+    monkeypatch.undo()
+    done = script("-m", *QUICK, "trainer.max_epochs=1", *choices, "hydra.sweep.dir=sweep")
+    assert done.code == 0, done.output
+    monkeypatch.setattr(f"mnist_lit.sweeps.{module}.lock_folder", refuse)
+    before = sorted(tmp_path.rglob("*"))
+    assert script("-m", *QUICK, "trainer.max_epochs=1", *choices, "sweep.resume=sweep").code == 1
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_options_of_a_sweep_need_multirun(train_py: Command) -> None:
@@ -323,11 +351,6 @@ class Editor(Callback):
         path = Path("conf/experiment/mine.yaml")
         path.write_text(path.read_text().replace("32", "64"))
 """
-GRID = ["seed=0,1"]
-SEARCH = ["hydra/sweeper=optuna", "seed=0,1", "sweep.sampler=grid"]
-SEARCH_IN_JOURNAL = [*SEARCH, "sweep.storage=journal"]
-SWEEPS = [GRID, SEARCH, SEARCH_IN_JOURNAL]
-SWEEP_NAMES = ["grid", "search", "journal"]
 
 
 @pytest.fixture

@@ -476,3 +476,14 @@ def test_resume_auto_needs_the_folder_of_one_run(
     assert done.code == 1
     assert named in done.output
     assert not (tmp_path / "outputs").exists()
+
+
+def test_a_run_without_last_ckpt_that_resumes_at_its_end_has_it_again(run: Callable[..., Run]) -> None:
+    """As after a disk that failed when the last epoch was saved."""
+    done = run("trainer.max_epochs=1", "callbacks=none")
+    last = done.folder / "checkpoints" / "last.ckpt"
+    expected = weights_digest(load_classifier(last))
+    last.unlink()
+    result = train(compose_config(*TINY, "trainer.max_epochs=1", "callbacks=none"), done.folder, {}, resume=True)
+    assert result["status"] == "completed"
+    assert weights_digest(load_classifier(last)) == expected
