@@ -25,6 +25,7 @@ __version__ = "0.2.0"
 PACKAGE = Path(__file__).parent
 CHECKOUT = None if (PACKAGE / "conf").is_dir() else PACKAGE.parent  # an installed package has conf/ inside
 CONFIG_FOLDER = (CHECKOUT or PACKAGE) / "conf"
+CONFIG = "config.yaml"  # in a run's folder; run_folder.py has the other names, and needs more packages
 DIGITS = tuple("0123456789")  # the names of the classes, unless a data set has others
 
 # Counted before this package imports anything: coverage and profilers that the environment starts. See process.py.

@@ -16,12 +16,12 @@ from typing import Any
 import yaml
 from filelock import Timeout
 
-from mnist_lit import CHECKOUT, __version__, process
+from mnist_lit import CHECKOUT, CONFIG, __version__, process
 from mnist_lit.atomic_io import lock_file, lock_holder, write_text
 from mnist_lit.config import TrainConfig, parse_config
 from mnist_lit.errors import UserError, describe_disk_error
 
-CONFIG, RESULT, METRICS, PREDICTIONS = "config.yaml", "result.json", "metrics.csv", "test_predictions.npz"
+RESULT, METRICS, PREDICTIONS = "result.json", "metrics.csv", "test_predictions.npz"
 CHECKPOINTS, TENSORBOARD, LOG = "checkpoints", "tensorboard", "train.log"
 PICTURES = "predictions.png"
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mnist_lit import __version__
+from mnist_lit import CONFIG, __version__
 from mnist_lit.errors import UserError, import_extra
 
 if TYPE_CHECKING:
@@ -36,12 +36,9 @@ def split_run(names: list[str]) -> tuple[Path | None, list[str]]:
     first = Path(names[0]) if names[0] == STDIN else to_run(names[0])
     if first.suffix in (".onnx", ".ckpt"):
         return first, names[1:]
-    if first.is_dir():
-        from mnist_lit.run_folder import CONFIG
-
-        if (first / CONFIG).exists():
-            return first, names[1:]
-    elif names[0] != STDIN and not first.exists():
+    if (first / CONFIG).is_file():
+        return first, names[1:]
+    if names[0] != STDIN and not first.exists():
         raise UserError(f"{names[0]}: there is no such run, checkpoint or picture")
     return None, names
 
