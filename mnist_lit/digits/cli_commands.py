@@ -34,9 +34,7 @@ def split_run(names: list[str]) -> tuple[Path | None, list[str]]:
     from mnist_lit.digits.picture_predictions import STDIN
 
     first = Path(names[0]) if names[0] == STDIN else to_run(names[0])
-    if first.suffix in (".onnx", ".ckpt"):
-        return first, names[1:]
-    if (first / CONFIG).is_file():
+    if first.suffix in (".onnx", ".ckpt") or (first / CONFIG).is_file():
         return first, names[1:]
     if names[0] != STDIN and not first.exists():
         raise UserError(f"{names[0]}: there is no such run, checkpoint or picture")
@@ -44,9 +42,8 @@ def split_run(names: list[str]) -> tuple[Path | None, list[str]]:
 
 
 def describe_network(network: "Network", run: Path | None) -> str:
-    if run is not None:
-        return f"network of {run}: {network.about.partition('parameters, ')[2]}"
-    return f"network of mnist-lit {__version__}: {network.about.partition('parameters, ')[2]}"
+    owner = run or f"mnist-lit {__version__}"
+    return f"network of {owner}: {network.about.partition('parameters, ')[2]}"
 
 
 Run = Annotated[Path, typer.Argument(parser=to_run, metavar="RUN", help=f"{RUN}.")]

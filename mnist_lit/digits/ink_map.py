@@ -9,9 +9,10 @@ from scipy import ndimage
 LARGEST = 224  # pixels of the longer side of an ink map
 WINDOW = 0.4  # part of the shorter side: what is wider than this in every direction is light, not ink
 LEAST_SHEET = 0.2  # part of the picture: a smaller rectangle is no sheet of paper
-HARD, LEAST_LIT = 0.07, 0.05  # brighter than paper by this part of the ink's contrast, in this part of the picture
-FAINTEST_IN_SHADOW = 0.25  # a contrast below it is a rest of the shadow's edge
-LOCAL_WINDOW = 0.15  # the same if there are several digits
+LOCAL_WINDOW = 0.15  # the same if there are several digits, or a hard shadow
+LIT = 0.07  # part of the ink's contrast: a place that is brighter than the fitted paper by more is lit
+LEAST_LIT = 0.05  # part of the picture: if more is lit, there is a hard shadow
+FAINTEST_IN_SHADOW = 0.25  # beside a hard shadow, a contrast below it is no ink
 NOISE_FACTOR = 8.0  # ink is darker than the paper by at least this many standard deviations of the noise
 
 
@@ -129,10 +130,10 @@ def fit_paper(colors: np.ndarray) -> np.ndarray:
 
 
 def _has_hard_shadow(ink: np.ndarray) -> bool:
-    """True if a part of the picture is much brighter than the fitted paper, if ink is darker. Ink has paper on both
-    sides, but a shadow with a sharp edge has its shade on one side and the bright part on the other."""
+    """Whether a part of the picture differs from the fitted paper in the direction opposite to ink. A stroke of ink has
+    paper on both sides. A shadow with a sharp edge has the shade on one side and a bright part on the other."""
     peak = float(ndimage.uniform_filter(ink, 3).max())
-    return float((ink < -HARD * peak).mean()) > LEAST_LIT
+    return float((ink < -LIT * peak).mean()) > LEAST_LIT
 
 
 def estimate_uneven_light(ink: np.ndarray) -> np.ndarray:
