@@ -1,6 +1,7 @@
 """Pictures that hold no digit: letters, signs, doodles, things, and blank paper with shadows."""
 
 from collections.abc import Callable
+from typing import TypedDict
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
@@ -19,6 +20,16 @@ from tests.digits.picture_styles import (
 
 LETTERS = "ACDEFGHJKLMNPQRTUVWXYadefhkmnprtuvwxy"  # without those that look like digits: B, I, O, S, Z, b, g, l, …
 SIGNS = "&%#@?!+=*$€{}~ßæøñ<>"
+
+
+class Pen(TypedDict):
+    fill: int
+    width: int
+
+
+class Outline(TypedDict):
+    outline: int
+    width: int
 
 
 def write_letter(rng: Random, letters: str = LETTERS) -> bytes:
@@ -44,8 +55,8 @@ def draw_a_thing(rng: Random) -> bytes:
     """A house, a sun, a flower, a tree or a face."""
     sheet = Image.new("L", (300, 300))
     draw = ImageDraw.Draw(sheet)
-    pen = {"fill": 255, "width": int(rng.integers(5, 11))}
-    outline = {"outline": 255, "width": pen["width"]}
+    pen = Pen(fill=255, width=int(rng.integers(5, 11)))
+    outline = Outline(outline=255, width=pen["width"])
     kind = int(rng.integers(5))
     if kind == 0:
         draw.rectangle((80, 140, 220, 260), **outline)
