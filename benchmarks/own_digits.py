@@ -134,8 +134,9 @@ def measure_others(kind: str, networks: Sequence[Network]) -> list[float]:
     number = list(OTHERS).index(kind)
     pictures = [OTHERS[kind](np.random.default_rng([SEED, number, i])) for i in range(OTHER_COUNT)]
     pixels = [pixels for picture in pictures if (pixels := prepare_or_none(picture)) is not None]
-    read = np.stack(pixels)
-    return [1 - float((network(read).max(1) >= LEAST_PROBABILITY).sum()) / OTHER_COUNT for network in networks]
+    return [
+        1 - sum(network(it[None]).max() >= LEAST_PROBABILITY for it in pixels) / OTHER_COUNT for network in networks
+    ]
 
 
 def load_mnist_validation() -> Split:

@@ -17,7 +17,6 @@ from benchmarks.runner import DEFAULTS, build_environment, find_mnist_root
 from mnist_lit.run_folder import RESULT
 from tests.configs import PROJECT
 
-TEMPLATE_SECONDS = 50  # the same four runs in the best-known template for Lightning and Hydra, on two slow cores
 JOB = [*DEFAULTS, "model=mlp_128_64", "data.batch_size=128"]
 LIBGOMP_DEFAULT = "300000"  # spins before a waiting thread releases its core
 RUN = [*DEFAULTS, "model=cnn", "data.batch_size=64", "data.val_size=50000", "trainer.max_epochs=1"]
@@ -30,10 +29,10 @@ def measure_sweeps(rounds: int, quick: bool) -> list[Row]:
         Row(
             "four one-epoch runs of mlp_128_64, batch 128, in one command",
             median(four),
-            TEMPLATE_SECONDS / 5,
+            8,
             unit="s",
             detail=f"{min(four):.1f} to {max(four):.1f} s",
-            reason=f"the goal is one fifth of the {TEMPLATE_SECONDS} s of the template on another machine",
+            reason="about half of it is the start of Python and the imports: see *startup*",
         ),
         *compare_jobs(rounds, 1 if quick else 5),
     ]
@@ -126,7 +125,8 @@ def measure_parallel_runs(rounds: int, quick: bool) -> list[Row]:
             f"fit time of {slow}, relative to {fast}: cnn, batch 64, 10,000 samples",
             seconds[slow],
             seconds[fast],
+            goal,
             seconds={slow: seconds[slow], fast: seconds[fast]},
         )
-        for slow, fast in ((two, one), (two_default, one), (one, one_default))
+        for slow, fast, goal in ((two, one, 2.2), (two_default, one, None), (one, one_default, None))
     ]

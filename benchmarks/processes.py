@@ -102,7 +102,7 @@ def measure_startup(rounds: int, quick: bool) -> list[Row]:
             "time of the whole process `train.py` without fit, relative to `import lightning`",
             seconds["train.py without fit"],
             importing,
-            1.3,
+            0.85,
             seconds=seconds,
             reason="in addition to Lightning: Hydra, TensorBoard, checksums of the files, the dashboards, the test",
         ),

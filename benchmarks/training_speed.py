@@ -163,7 +163,7 @@ def measure_speedrun(rounds: int, quick: bool) -> list[Row]:
     what = "fit time of experiment=speedrun, relative to *fast99*"
     return [
         compute_mean_accuracy(results[:10]),
-        compare(what, seconds["run"], seconds["fast99"], 0.5, seconds=seconds),
+        compare(what, seconds["run"], seconds["fast99"], 0.22, seconds=seconds),
         compare(f"{what} with channels_last", seconds["run"], seconds["fast99 channels_last"]),
     ]
 

@@ -15,23 +15,26 @@ from tests.configs import compose_config
 
 BLOCKS = (("mlp_4x64", 15), ("mlp_4x64", 64), ("mlp_500", 100), ("mlp_500", 4096), ("cnn", 64), ("cnn", 1024),
           ("fast_cnn", 128), ("convnet", 128))  # fmt: skip
+DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}  # precision → numbers that are multiplied
 
 
 def measure_flops(rounds: int, quick: bool) -> list[Row]:
-    """CNN training: rate relative to matrix multiplication, with all threads and with one thread."""
-    on_all = measure_rate(rounds, "cnn, batch 64: fraction of this machine's matrix-multiplication rate", 40)
+    """CNN training: rate relative to matrix multiplication, in both precisions, with all threads and with one thread."""
+    what = "fraction of this machine's matrix-multiplication rate"
+    rows = [measure_rate(rounds, f"cnn, batch 64, {precision}: {what}", precision, 40) for precision in DTYPES]
     with restoring_threads():
         torch.set_num_threads(1)
-        what = "cnn, batch 64, one thread: fraction of the matrix-multiplication rate of one thread"
-        return [on_all, measure_rate(rounds, what, None)]
+        what = "fraction of the matrix-multiplication rate of one thread"
+        return [*rows, measure_rate(rounds, f"cnn, batch 64, one thread: {what}", "32-true", None)]
 
 
-def measure_rate(rounds: int, what: str, goal: float | None) -> Row:
+def measure_rate(rounds: int, what: str, precision: str, goal: float | None) -> Row:
     per_sample = count_flops_per_sample()
+    overrides = [*DEFAULTS, "model=cnn", "data.batch_size=64", "trainer.max_epochs=1", f"trainer.precision={precision}"]
     shares, ours, machine = [], [], []
     for _ in range(rounds):
-        machine.append(measure_matrix_product_rate())
-        result = run_training(*DEFAULTS, "model=cnn", "data.batch_size=64", "trainer.max_epochs=1")
+        machine.append(measure_matrix_product_rate(DTYPES[precision]))
+        result = run_training(*overrides)
         ours.append(result["train_samples_per_second"] * per_sample)
         shares.append(100 * ours[-1] / machine[-1])
     return Row(
@@ -56,9 +59,9 @@ def count_flops_per_sample() -> float:
     return float(counter.get_total_flops() / 64)
 
 
-def measure_matrix_product_rate() -> float:
+def measure_matrix_product_rate(dtype: torch.dtype) -> float:
     """Return the FLOP/s of torch.mm with 2048 × 2048 matrices, the median of 10 measurements."""
-    a, b = torch.randn(2048, 2048), torch.randn(2048, 2048)
+    a, b = torch.randn(2048, 2048, dtype=dtype), torch.randn(2048, 2048, dtype=dtype)
     torch.mm(a, b)
     seconds = []
     for _ in range(10):
