@@ -19,7 +19,7 @@ DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}  # precision â
 
 
 def measure_flops(rounds: int, quick: bool) -> list[Row]:
-    """CNN training: rate relative to matrix multiplication, in both precisions, with all threads and with one thread."""
+    """CNN training: rate relative to matrix multiplication, in both precisions, with all threads and with one."""
     what = "fraction of this machine's matrix-multiplication rate"
     rows = [measure_rate(rounds, f"cnn, batch 64, {precision}: {what}", precision, 40) for precision in DTYPES]
     with restoring_threads():
