@@ -60,8 +60,8 @@ def train_bare(*overrides: str, epochs: int, bf16: bool = False) -> Times:
     return Times(time.perf_counter() - started, training)
 
 
-def time_steps_only(*overrides: str) -> float:
-    """Return the seconds for the optimizer steps of one epoch, all on the same batch.
+def time_steps_only(*overrides: str, bf16: bool = False) -> float:
+    """Return the seconds for the optimizer steps of one epoch, all on the same batch. With `bf16`, with autocast.
 
     The steps are those of a run, without data loading, validation and logging. So this is the minimum time for the same
     arithmetic on this machine.
@@ -72,8 +72,8 @@ def time_steps_only(*overrides: str) -> float:
     network, optimizer = model.network, model.configure_optimizers()
     images = data.normalize(data.splits.train.images[: config.data.batch_size])
     labels = data.splits.train.labels[: config.data.batch_size]
-    first = time_steps(network, optimizer, images, labels, 1)
-    return first + time_steps(network, optimizer, images, labels, data.steps_per_epoch - 1)
+    first = time_steps(network, optimizer, images, labels, 1, bf16=bf16)
+    return first + time_steps(network, optimizer, images, labels, data.steps_per_epoch - 1, bf16=bf16)
 
 
 def time_steps(
@@ -83,12 +83,15 @@ def time_steps(
     labels: Tensor,
     steps: int,
     prepare_update: PrepareUpdate = fast_update,
+    bf16: bool = False,
 ) -> float:
     """Return the seconds for this number of optimizer steps on one batch."""
     update, started = prepare_update(optimizer), time.perf_counter()
     for _ in range(steps):
         optimizer.zero_grad()
-        F.cross_entropy(network(images), labels).backward()
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            loss = F.cross_entropy(network(images), labels)
+        loss.backward()
         update()
     return time.perf_counter() - started
 

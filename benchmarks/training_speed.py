@@ -60,10 +60,16 @@ def compare_with_bare(
         "bare alone": partial(fit_bare_alone, overrides, epochs),
         "bare bf16": lambda: train_bare(*overrides, epochs=epochs, bf16=True).fit,
     }
-    seconds = take_turns({loop: loops[loop] for loop in goals} | {"run": fit_run}, rounds)
+    steps: dict[str, Callable[[], float]] = {
+        "run": fit_run,
+        "steps alone": lambda: epochs * time_steps_only(*overrides, bf16="bare bf16" in goals),
+    }
+    seconds = take_turns({loop: loops[loop] for loop in goals} | steps, rounds)
     for loop, goal in goals.items():
         what = f"fit time relative to *{loop}*: {name}"
-        yield compare(what, seconds["run"], seconds[loop], goal, seconds=seconds, reason="see the next rows")
+        yield compare(what, seconds["run"], seconds[loop], goal, seconds=seconds, reason="see the limit below")
+        limit = f"lower limit: the same optimizer steps on one batch, without other work, relative to *{loop}*"
+        yield compare(limit, seconds["steps alone"], seconds[loop])
     yield compare(f"training time relative to *bare*: {name}", training["run"], training["bare"])
 
 
