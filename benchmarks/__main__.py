@@ -42,8 +42,8 @@ NOT_BY_DEFAULT = ("gpu", "faults")  # needs a GPU; measures no speed and takes a
 def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description=__doc__.splitlines()[0],
-        epilog="\n".join(["parts:", *(f"  {name:10} {part.__doc__}" for name, part in PARTS.items())]),
+        description=first_line(__doc__),
+        epilog="\n".join(["parts:", *(f"  {name:10} {first_line(part.__doc__)}" for name, part in PARTS.items())]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
@@ -72,6 +72,10 @@ def main() -> None:
         rows = measure(rounds, arguments.quick)
         Console().print(build_table(name, rows))
         results.save_results(arguments.out, name, rows, rounds)
+
+
+def first_line(docstring: str | None) -> str:
+    return (docstring or "").partition("\n")[0]
 
 
 def build_table(title: str, rows: list[Row]) -> Table:

@@ -1,7 +1,7 @@
 """`python -m benchmarks.evidence` runs every preset with 5 seeds on the real MNIST.
 
-It writes docs/results.md and the table in both READMEs. It keeps the completed runs in the folder, so you can stop it
-and start it again.
+It writes docs/results.md and the table in both READMEs, except with --only. It keeps the completed runs in the folder,
+so you can stop it and start it again.
 """
 
 import argparse
@@ -9,6 +9,8 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+
+import numpy as np
 
 from mnist_lit.reports.leaderboard import Leaderboard, build_leaderboard
 from mnist_lit.reports.run_reader import UnreadableRun, find_runs, read_run
@@ -30,7 +32,8 @@ def main() -> None:
     for preset in presets:
         for seed in range(arguments.seeds):
             run_preset(arguments.folder / "presets" / f"{preset}_{seed}", f"experiment={preset}", f"seed={seed}")
-    write_pages(arguments.folder)
+    if not arguments.only:
+        write_pages(arguments.folder)
 
 
 def run_preset(folder: Path, *overrides: str) -> None:
@@ -56,6 +59,11 @@ def write_pages(folder: Path) -> None:
         "the seeds. `fit s` is the fit time in seconds. It is not a benchmark, because other programs may have run at "
         "the same time. For speed, see `benchmarks/results.md`.",
         format_markdown_table(presets),
+        "## Together",
+        "The networks of all seeds of a preset as one: the mean of their probabilities decides. `one` is the mean test "
+        "accuracy of a single network. `mnist-lit evaluate RUN RUN …` does the same. `all wrong` counts the test "
+        "images that every network gets wrong, `some wrong` those that at least one gets wrong.",
+        format_together(presets),
     ]
     (PROJECT / "docs" / "results.md").write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
     for readme in (PROJECT / "README.md", PROJECT / "README.zh-CN.md"):
@@ -65,13 +73,26 @@ def write_pages(folder: Path) -> None:
         )
 
 
+def format_together(board: Leaderboard) -> str:
+    lines = ["| experiment | n | one | together | all wrong | some wrong |", "| --- | --- | --- | --- | --- | --- |"]
+    for row in board.rows:
+        if row.together is None:
+            continue
+        answers = [run.read_predictions() for run in row.seeds.values()]
+        wrong = np.stack([it["prediction"] != it["label"] for it in answers])
+        cells = [row.choices["experiment"], row.n, f"{row.mean('test_acc'):.2%}", f"{row.together:.2%}"]
+        cells += [wrong.all(0).sum(), f"{wrong.any(0).sum():,}"]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return "\n".join(lines)
+
+
 def describe_machine(board: Leaderboard) -> str:
     runs = [run for row in board.rows for run in row.runs]
     presets: dict[str, set[str]] = {}
     for run in runs:
         presets.setdefault(run.result["device"], set()).add(run.choices["experiment"])
     devices = "; ".join(f"{device}: {', '.join(sorted(names))}" for device, names in sorted(presets.items()))
-    versions = ", ".join(f"{name} {version}" for name, version in runs[0].result["versions"].items())
+    versions = ", ".join(sorted({f"{name} {it}" for run in runs for name, it in run.result["versions"].items()}))
     commits = ", ".join(sorted({run.result["git_commit"] for run in runs}))
     return f"Machine: {devices}. Versions: {versions}. Commit: {commits}."
 

@@ -62,7 +62,7 @@ def compare(
     detail = f"rounds {ratios[0]:.2f} to {ratios[-1]:.2f}"
     if seconds:
         detail += f"; {format_medians(seconds)}"
-    return Row(what, compute_ratio(numerator, denominator), goal, at_most, unit, detail, reason)
+    return Row(what, statistics.median(ratios), goal, at_most, unit, detail, reason)
 
 
 def format_medians(seconds: Seconds) -> str:

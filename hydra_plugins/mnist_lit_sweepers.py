@@ -6,8 +6,6 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from mnist_lit.errors import UserError
-
 
 class Sweeps(Sweeper):
     """Runs a grid, which is every combination of the given choices, or with `hydra/sweeper=optuna` a search.
@@ -20,8 +18,6 @@ class Sweeps(Sweeper):
 
     def __init__(self, params: dict[str, Any] | None = None, max_batch_size: int | None = None) -> None:
         self.params = params or {}
-        if max_batch_size is not None:
-            raise UserError("hydra.sweeper.max_batch_size: jobs do not run in batches; leave it out")
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context = hydra_context

@@ -29,7 +29,14 @@ from mnist_lit.digits.picture_file import BadPicture
 from mnist_lit.digits.preparation import prepare_one
 from mnist_lit.digits.trained_network import Network, open_network, read_network
 from mnist_lit.errors import UserError
-from mnist_lit.hydra_app import CODE_OVERRIDE, composition_errors, format_error, parse_override, prepare_override
+from mnist_lit.hydra_app import (
+    CODE_OVERRIDE,
+    composition_errors,
+    drop_empty_variables,
+    format_error,
+    parse_override,
+    prepare_override,
+)
 from mnist_lit.preflight import prepare_run, raising_user_errors
 from mnist_lit.process import RunInterrupted, importing
 from mnist_lit.reports.run_reader import Run, find_runs, read_run
@@ -41,7 +48,7 @@ EXPECTED = (
     "predict takes arrays or tensors [n, 28, 28] or [28, 28] with 0 as background, uint8 from 0 to 255 or float from 0 "
     "to 1 or from 0 to 255; PIL pictures; paths of pictures; or a list of these"
 )
-FAINTEST = 16  # of 255: no stroke is fainter, so such pixels have another scale
+FAINTEST = 16  # of 255: a picture whose brightest pixel is at most this has another scale
 CHUNK = 1000  # pictures in the memory at once
 _training = threading.Lock()  # a run sets the random numbers and the threads of the process
 
@@ -238,7 +245,7 @@ def to_pixels(images: Any) -> np.ndarray:
     if values.dtype.kind == "b" or (values.dtype.kind == "f" and high <= 1):
         values = values.astype(np.float32) * 255
     elif 0 < high <= FAINTEST:
-        raise UserError(f"{EXPECTED}. These go from {low:.3g} to {high:.3g}, which is neither")
+        raise UserError(f"{EXPECTED}. These go from {low:.3g} to {high:.3g}, which is too little for values up to 255")
     return np.rint(values).astype(np.uint8)
 
 
@@ -280,12 +287,13 @@ def _check_override(text: str) -> str:
 def _prepare(overrides: list[str]) -> tuple[DictConfig, AbstractContextManager[object]]:
     """The checked config of a run whose folder is claimed, and the lock of a run that is resumed. Hydra's global state
     is as before."""
+    drop_empty_variables()
     outer, base = get_gh_backup(), version.getbase()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(CONFIG_FOLDER), job_name="train", version_base="1.3"), raising_user_errors():
             config = _compose(overrides)
-            return config, prepare_run(config, "train", GlobalHydra.instance().config_loader())
+            return config, prepare_run(config)
     finally:
         restore_gh_from_backup(outer)
         version.VersionBase.instance().version_base = base

@@ -1,4 +1,5 @@
-"""Files that a kill, a full disk or a weak file system leaves whole, and locks. Imports no torch."""
+"""Writes files so that they stay complete after a kill, on a full disk or on a file system with few functions; and file
+locks. Imports no torch."""
 
 import atexit
 import errno
@@ -6,7 +7,6 @@ import logging
 import os
 import re
 import secrets
-import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -14,12 +14,11 @@ from typing import IO
 
 from filelock import FileLock, SoftFileLock
 
-LEFTOVER = re.compile(r"\..+(\.(ckpt|json|csv|npz|yaml)|tfevents\..+)\.[a-z0-9_]{8}")
+LEFTOVER = re.compile(r"\..+(\.(ckpt|json|csv|npz|png|yaml)|tfevents\..+)\.[a-z0-9_]{8}")
 # The answers of file systems that cannot do it: network folders, FUSE, shared folders of virtual machines.
 REFUSALS = (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP, errno.EINVAL, errno.EPERM, errno.ENOLCK)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
-warnings.filterwarnings("ignore", message="flock not supported")  # `lock_file` gives its own warning
 log = logging.getLogger(__name__)
 _warned: set[str] = set()
 

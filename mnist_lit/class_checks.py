@@ -21,6 +21,7 @@ from lightning.pytorch.callbacks import (
 )
 from torch import Tensor, nn
 
+from mnist_lit import DIGITS
 from mnist_lit.build import build, build_loss, import_class, optimizer_factory, scheduler_factory
 from mnist_lit.commands import name_program
 from mnist_lit.config import ClassSection, DataSection, TrainConfig
@@ -34,6 +35,7 @@ from mnist_lit.process import RunInterrupted
 
 STEPS_PER_EPOCH, EPOCHS = 1, 1000  # a schedule is tried with these
 OURS = ("mnist_lit.", "torch.optim.")
+NOT_CALLED = ("training_step", "optimizer_step", "lr_scheduler_step")  # methods that a run does not call or replaces
 # Callbacks of Lightning that change what the config says, and what there is instead.
 INSTEAD = {
     ProgressBar: "a run has one progress bar, its own; trainer.enable_progress_bar=false switches it off",
@@ -144,6 +146,8 @@ def _build_network(section: ClassSection) -> DigitClassifier:
         raise UserError(f"model._target_={section.target}: has to pass **kwargs to super().__init__")
     if not isinstance(getattr(model, "network", None), nn.Module):
         raise UserError(f"model._target_={section.target}: should set self.network, which predict and export use")
+    if own := [name for name in NOT_CALLED if getattr(type(model), name) is not getattr(DigitClassifier, name)]:
+        raise UserError(f"model._target_={section.target}: a run makes many steps a call and never calls its {own[0]}")
     if model.output not in OUTPUTS:
         raise UserError(f"model.output={show(model.output)}: should be one of {', '.join(OUTPUTS)}")
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -213,6 +217,16 @@ def _check_scheduler(section: ClassSection, optimizer: torch.optim.Optimizer | N
 
 
 def _build_data(section: DataSection) -> DigitDataModule:
+    augment, classes = section.augment, list(section.classes)
+    if augment and augment.drawn + augment.others > 1:
+        raise UserError(
+            f"data.augment.drawn={augment.drawn} data.augment.others={augment.others}: should be at most 1 together"
+        )
+    if augment and augment.drawn + augment.others > 0 and classes != list(DIGITS):
+        raise UserError(
+            f"data.augment.drawn={augment.drawn} data.augment.others={augment.others}: replaces images by drawn digits "
+            f"and other shapes, which are no {section.name}; set both to 0"
+        )
     data: DigitDataModule = build(section, "data")
     if data.batch_size != section.options.get("batch_size", data.batch_size):
         raise UserError(f"data._target_={section.target}: has to pass **kwargs to super().__init__")

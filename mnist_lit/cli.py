@@ -1,6 +1,5 @@
 """Work with finished runs, with data, and with this installation."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -133,6 +132,8 @@ def report(
     from mnist_lit.reports.leaderboard import build_leaderboards, sort_rows
     from mnist_lit.reports.run_reader import filter_runs, find_runs, parse_since
 
+    if markdown and csv:
+        raise UserError("--markdown --csv: choose one of them")
     start = parse_since(since) if since else 0.0
     found, problems = find_runs(folder)
     if not (found or problems):
@@ -157,6 +158,8 @@ def report(
         typer.echo(tables.format_markdown(boards, problems, top), nl=False)
     elif csv:
         typer.echo(tables.format_csv(boards), nl=False)
+        for problem in problems:
+            typer.echo(f"not readable: {problem}", err=True)
     else:
         tables.print_boards(boards, problems, top)
 
@@ -165,7 +168,11 @@ def report(
 def compare(
     runs: Annotated[
         list[Path],
-        typer.Argument(parser=cli_commands.to_run, metavar="RUN RUN…", help=f"Two or more of: {cli_commands.RUN}."),
+        typer.Argument(
+            parser=cli_commands.to_run,
+            metavar="RUN RUN…",
+            help="Two or more run folders, or parts of their names.",
+        ),
     ],
 ) -> None:
     """Show what differs between runs, and whether one is significantly better."""
@@ -208,19 +215,20 @@ def verify(name: DataSet = "mnist", root: Root = Path("data")) -> None:
 
 def read_file_set(name: str, root: Path, mirrors: str | None = None) -> "FileSet":
     """The files that conf/data/NAME.yaml describes."""
-    import yaml
+    from omegaconf import OmegaConf
 
+    from mnist_lit.config import IDXData
     from mnist_lit.data.files import FileSet
 
     path = CONFIG_FOLDER / "data" / f"{name}.yaml"
-    options = yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}
-    if "files" not in options:
+    options = OmegaConf.to_container(OmegaConf.load(path), resolve=True) if path.exists() else {}
+    if not isinstance(options, dict) or "files" not in options:
         raise UserError(f"{name}: is no data set of files in conf/data/")
-    if name == "mnist":
-        options["mirrors"] = None
-        mirrors = mirrors or os.environ.get("MNIST_LIT_MIRRORS")
-    given = mirrors.split(",") if mirrors else options["mirrors"]
-    return FileSet.from_options(options | {"root": root, "mirrors": given})
+    given = {"root": str(root)} | ({"mirrors": mirrors} if mirrors else {})
+    try:
+        return FileSet.from_options(IDXData.model_validate(options | given).options)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 @app.command()

@@ -122,7 +122,7 @@ def train_program() -> list[str]:
 
 
 def name_program(text: str) -> str:
-    """The text with the program that is here in the place of `python train.py`."""
+    """Replaces `python train.py` in the text by the command that works here."""
     return text.replace("python train.py", format_command(train_program(), {}))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from mnist_lit import CHECKOUT
 from mnist_lit.data.files import FileSet, find_faults
 from mnist_lit.process import usable_cores
 from mnist_lit.run_folder import PACKAGES
@@ -25,7 +26,12 @@ class Finding:
 
 def check_installation(root: Path) -> list[Finding]:
     packages = [_check_package(name) for name in PACKAGES]
-    return [_check_python(), *packages, _check_torch(), *_list_devices(), _check_data(root), _check_disk()]
+    if not any(
+        finding.remedy for finding in packages
+    ):  # what is missing cannot be imported, and a bad release must not
+        packages.append(_check_torch())
+    devices = [] if any(finding.remedy for finding in packages) else _list_devices()
+    return [_check_python(), *packages, *devices, _check_data(root), _check_disk()]
 
 
 def _check_python() -> Finding:
@@ -37,7 +43,7 @@ def _check_package(name: str) -> Finding:
     try:
         found = version(name)
     except PackageNotFoundError:
-        return Finding(name, "not installed", "pip install -e .")
+        return Finding(name, "not installed", f"pip install {'-e .' if CHECKOUT else 'mnist-lit'}")
     if name == "lightning" and found in BAD_LIGHTNING:
         return Finding(name, f"{found}, a malicious release", "pip install --upgrade lightning; change your passwords")
     return Finding(name, found)

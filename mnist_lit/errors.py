@@ -14,6 +14,7 @@ DISK_ERRORS = (
     *(errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
     *(errno.ESTALE, errno.ENOTCONN),  # a network folder whose server went away
 )
+NO_WRITING = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS)
 FULL_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -27,8 +28,6 @@ def describe_error(error: BaseException) -> str:
         return f"called sys.exit({error.code!r})"
     if isinstance(error, NotImplementedError) and not str(error) and error.__traceback__:
         return f"{extract_tb(error.__traceback__)[-1].name} is not implemented"
-    if reason := describe_disk_error(error):
-        return reason
     text = str(error) or "no message"
     return text if isinstance(error, ValueError | UserError) else f"{type(error).__name__}: {text}"
 
@@ -37,7 +36,8 @@ def describe_disk_error(error: BaseException | None) -> str | None:
     """`FILE cannot be written: REASON` if this is an error of the disk, or was caused by one; else None."""
     while error:
         if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-            return f"{os.fsdecode(error.filename or 'a file')} cannot be written: {error.strerror}"
+            what = "cannot be written" if error.errno in NO_WRITING else "cannot be read or written"
+            return f"{os.fsdecode(error.filename or 'a file')} {what}: {error.strerror}"
         error = error.__cause__
     return None
 

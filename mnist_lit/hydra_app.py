@@ -10,6 +10,7 @@ import os
 import re
 import sys
 import traceback
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,6 +23,7 @@ from hydra.core.override_parser.types import Override, Quote, QuotedString
 from hydra.errors import CompactHydraException, HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+from yaml import YAMLError
 
 from mnist_lit import CONFIG_FOLDER
 from mnist_lit.commands import to_hydra_value
@@ -29,7 +31,9 @@ from mnist_lit.errors import FULL_TRACEBACK, UserError, describe_disk_error, ins
 from mnist_lit.process import importing
 from mnist_lit.run_folder import find_run
 
-CODE_OVERRIDE = re.compile(r"^[+~]*hydra(=|[./](callbacks|job_logging|hydra_logging)|[./@].*_target_)")
+CODE_OVERRIDE = re.compile(
+    r"^[+~]*hydra(=|[./](callbacks|job_logging|hydra_logging)|[./@][^=]*(_target_|=.*[{,]\W*_target_))"
+)
 # Options of other projects, and what there is instead.
 INSTEAD = {
     **dict.fromkeys(("num_workers", "pin_memory"), "the data live on the device, so no workers load them"),
@@ -43,7 +47,8 @@ INSTEAD = {
     "shuffle": "each epoch has its own order, which the seed decides",
 }
 # Flags of Hydra that take the next word.
-FLAGS_WITH_VALUE = re.compile(r"-c|-cp|-cn|-cd|-p|-i|--(cfg|config-(path|name|dir)|package|info|experimental-rerun)")
+FLAGS_WITH_VALUE = re.compile(r"-c|-cp|-cn|-cd|-p|--(cfg|config-(path|name|dir)|package|experimental-rerun)")
+INFO = ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath")  # may follow --info
 # Options whose value is a text, whatever it looks like. A path may have `=`, commas and brackets in it.
 PATHS = ("resume", "sweep.resume", "init_from", "hydra.run.dir", "hydra.sweep.dir")
 TEXTS = (*PATHS, "sweep.study", "sweep.storage", "data.root", "data.folder", "data.name")
@@ -77,7 +82,7 @@ def run_app() -> None:
             traceback.print_exception(type(error), error, own_part)
             sys.exit(1)
         if reason := describe_disk_error(error):  # Hydra's own files in the run's folder
-            sys.exit(f"error: {reason}. Mend the disk or make room, then repeat the command")
+            sys.exit(f"error: {reason}. Repair the disk or free some space, then repeat the command")
         sys.exit(f"error: {error}\ngiven: {' '.join(sys.argv[1:])}")
 
 
@@ -98,17 +103,19 @@ def drop_empty_variables() -> None:
 def prepare_arguments(arguments: Sequence[str]) -> list[str]:
     """The arguments in a form that Hydra reads as they are meant. Hydra's flags come first."""
     flags, overrides = list[str](), list[str]()
-    words = iter(_remove_outer_quotes(arguments))
-    for word in words:
+    words = deque(_remove_outer_quotes(arguments))
+    while words:
+        word = words.popleft()
         if not word.startswith("-"):
             overrides.append(prepare_override(word))
-            continue
-        flag, _, path = word.partition("=")
-        flags.append(f"{flag}={_to_absolute(path)}" if flag in CONFIG_PATH and path else word)
-        if FLAGS_WITH_VALUE.fullmatch(word) and (value := next(words, None)) is not None:
-            is_value = word not in ("-i", "--info") or value.isalpha()
-            value = _to_absolute(value) if word in CONFIG_PATH else value
-            (flags if is_value else overrides).append(value)
+        elif word in ("-i", "--info"):
+            flags.append(f"--info={words.popleft() if words and words[0] in INFO else 'all'}")
+        else:
+            flag, _, path = word.partition("=")
+            flags.append(f"{flag}={_to_absolute(path)}" if flag in CONFIG_PATH and path else word)
+            if FLAGS_WITH_VALUE.fullmatch(word) and words:
+                value = words.popleft()
+                flags.append(_to_absolute(value) if word in CONFIG_PATH else value)
     return [*flags, *_keep_below_swept_groups(overrides)]
 
 
@@ -162,7 +169,8 @@ def _read_variable(match: re.Match[str]) -> str:
 
 def _keep_below_swept_groups(overrides: Sequence[str]) -> list[str]:
     """`optimizer=sgd,rmsprop optimizer.momentum=0.5`: Hydra composes the config with the default optimizer first, which
-    may not have the option. A choice of one value waits for the jobs."""
+    may not have the option. Written as `choice(0.5)`, the option is applied only when a job is composed, after its
+    optimizer is chosen."""
     parsed = {text: parse_override(text) for text in overrides}
     swept = {it.key_or_group for it in parsed.values() if it and it.is_sweep_override()}
     for text in overrides:
@@ -183,7 +191,10 @@ def _keep_below_swept_groups(overrides: Sequence[str]) -> list[str]:
 def _groups_of_lesson(name: str) -> set[str]:
     """What conf/sweep/NAME.yaml sweeps."""
     path = CONFIG_FOLDER / "sweep" / f"{name}.yaml"
-    params = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params") if path.is_file() else None
+    try:
+        params = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params")
+    except (OSError, YAMLError):  # Hydra reports it
+        return set()
     return set(map(str, params or ()))
 
 
@@ -210,7 +221,7 @@ def composition_errors(compose: Callable[[list[str]], object], overrides: Sequen
             bad = _override_of(error, rest)
             if bad is None:
                 return errors
-            errors.append(f"error: {unknown}" if (unknown := unknown_option(error)) else format_error(error))
+            errors.append(format_error(error))
             rest.remove(bad)
 
 

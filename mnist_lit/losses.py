@@ -128,4 +128,4 @@ class L1(Loss):
 def _probabilities_and_targets(output: str, outputs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
     predicted = probabilities(output, outputs)
     classes = torch.arange(predicted.shape[1], device=labels.device)
-    return predicted, (labels.unsqueeze(1) == classes).to(predicted.dtype)  # F.one_hot would read the labels
+    return predicted, (labels.unsqueeze(1) == classes).to(predicted.dtype)  # F.one_hot copies from the GPU

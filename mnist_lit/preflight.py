@@ -5,17 +5,15 @@ import os
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import OmegaConfBaseException
 
@@ -27,7 +25,7 @@ from mnist_lit.config.schema import DIGITS_MODULE
 from mnist_lit.data.files import DataUnavailable, FileSet, count_images, ensure_files
 from mnist_lit.errors import FULL_TRACEBACK, UserError, check_installed, describe_error
 from mnist_lit.process import RunInterrupted, importing, raising_signals
-from mnist_lit.run_folder import CONFIG, claim_folder, find_run, lock_folder, read_config
+from mnist_lit.run_folder import CHECKPOINTS, CONFIG, claim_folder, find_run, lock_folder, read_config
 from mnist_lit.training.resume import NothingToDo, resumed_config
 
 SWEEPERS = ("basic", "optuna")
@@ -42,8 +40,7 @@ class Preflight(Callback):
 
     def on_run_start(self, config: DictConfig, config_name: str | None = None, **kwargs: Any) -> None:
         with exiting_on_error():
-            loader = GlobalHydra.instance().config_loader()
-            self.lock = prepare_run(config, config_name, loader)  # held until the process ends
+            self.lock = prepare_run(config)  # held until the process ends
 
     def on_multirun_start(self, config: DictConfig, config_name: str | None = None, **kwargs: Any) -> None:
         """The sweeper checks the jobs: it alone knows them."""
@@ -51,19 +48,19 @@ class Preflight(Callback):
             for override in OverridesParser.create().parse_overrides(list(config.hydra.overrides.task)):
                 if override.key_or_group == "resume":
                     raise UserError(f"{override.input_line}: continues one run; leave out -m")
-                if override.key_or_group == "trainer.fast_dev_run" and override.value() is not False:
-                    raise UserError(f"{override.input_line}: tries one run; leave out -m")
                 if override.key_or_group == "sweep" and override.is_sweep_override():
                     raise UserError(f"{override.input_line}: one at a time; each of them is several runs")
             check_letters(config, config.sweep.resume or config.hydra.sweep.dir)
             sweeper = config.hydra.runtime.choices["hydra/sweeper"]
             if sweeper not in SWEEPERS:
                 raise UserError(f"hydra/sweeper={sweeper}: should be one of {', '.join(SWEEPERS)}")
+            if config.hydra.sweeper.get("max_batch_size") is not None:
+                raise UserError("hydra.sweeper.max_batch_size: jobs do not run in batches; leave it out")
             if sweeper == "optuna":
                 check_installed("optuna", "hydra/sweeper=optuna")
 
 
-def prepare_run(config: DictConfig, config_name: str | None, loader: ConfigLoader) -> AbstractContextManager[object]:
+def prepare_run(config: DictConfig) -> AbstractContextManager[object]:
     """Check a composed config, get the data and claim the folder, which the config then names. Returns the lock of a
     run that is resumed.
 
@@ -79,12 +76,12 @@ def prepare_run(config: DictConfig, config_name: str | None, loader: ConfigLoade
         set_resume(config)
     check_letters(config, config.resume or config.hydra.run.dir)
     if config.resume is not None:
-        return prepare_resumption(config, loader)
-    checked = check_composed(config, loader)
-    check_machine(checked, config, loader)
+        return prepare_resumption(config)
+    checked = check_composed(config)
+    check_machine(checked, config)
     if reason := get_data(checked):
         with read_write(config), open_dict(config):
-            config.data = compose_digits(checked, config, config_name, loader, reason)
+            config.data = compose_digits(checked, config, reason)
     with read_write(config.hydra.run):
         config.hydra.run.dir = claim_folder(config.hydra.run.dir, chosen_by_user(config, "hydra.run.dir"))
     return nullcontext()
@@ -95,12 +92,12 @@ def check_values(config: DictConfig) -> TrainConfig:
     return parse_config(_values(config))
 
 
-def check_composed(config: DictConfig, loader: ConfigLoader | None = None) -> TrainConfig:
+def check_composed(config: DictConfig) -> TrainConfig:
     """The same for a config that was just composed, with types. Raises UserError."""
-    return parse_config(_values(config), _defaults(config, loader))
+    return parse_config(_values(config), _defaults(config))
 
 
-def check_machine(checked: TrainConfig, config: DictConfig, loader: ConfigLoader | None = None) -> None:
+def check_machine(checked: TrainConfig, config: DictConfig) -> None:
     """What this machine has to answer: packages, the accelerator, the classes. Raises UserError."""
     for extra in ("mlflow", "wandb"):
         if getattr(checked.logger, extra):
@@ -111,7 +108,7 @@ def check_machine(checked: TrainConfig, config: DictConfig, loader: ConfigLoader
         from mnist_lit.training.loggers import check_servers
     check_servers(checked.logger)
     check_accelerator(checked.trainer.accelerator, checked.trainer.devices, checked.trainer.precision)
-    check_classes(checked, _defaults(config, loader))
+    check_classes(checked, _defaults(config))
 
 
 def get_data(checked: TrainConfig) -> str | None:
@@ -160,8 +157,8 @@ def check_letters(config: DictConfig, folder: str) -> None:
         bad = [*bad, path]
     if bad:
         raise UserError(
-            f"{bad[0]}: these letters need UTF-8, and the encoding of this locale is {encoding}. "
-            "Legal here: ASCII letters; any letters with PYTHONUTF8=1 in the environment"
+            f"{bad[0]}: these characters need UTF-8, but the encoding of this locale is {encoding}. "
+            "Use ASCII characters only, or set PYTHONUTF8=1 in the environment"
         )
 
 
@@ -174,17 +171,17 @@ def set_resume(config: DictConfig) -> None:
     with read_write(config), open_dict(config):
         config.resume = folder if found else None
     overrides = config.hydra.overrides
-    task = [text for text in overrides.task if text != f"resume={AUTO}"]
+    task = [text for text in overrides.task if text.lstrip("+") != f"resume={AUTO}"]
     with read_write(overrides):
         overrides.task = task
         if found:
             if getattr(read_config(Path(folder)).data, "fallback_reason", None):  # the same command, now without MNIST
                 task = [text for text in task if not is_about_mnist(*OverridesParser.create().parse_overrides([text]))]
             overrides.task = [*task, f"resume={to_hydra_value(folder)}"]
-            overrides.hydra = [text for text in overrides.hydra if not text.startswith("hydra.run.dir=")]
+            overrides.hydra = [text for text in overrides.hydra if not text.lstrip("+").startswith("hydra.run.dir=")]
 
 
-def prepare_resumption(config: DictConfig, loader: ConfigLoader) -> AbstractContextManager[object]:
+def prepare_resumption(config: DictConfig) -> AbstractContextManager[object]:
     """Replace the composed config by the run's own, and the new folder by the run's own, which is now locked.
 
     Raises:
@@ -195,9 +192,12 @@ def prepare_resumption(config: DictConfig, loader: ConfigLoader) -> AbstractCont
     if chosen_by_user(config, "hydra.run.dir"):
         raise UserError(f"resume={folder}: a resumed run stays in its folder; leave out hydra.run.dir")
     checked = resumed_config(folder, list(config.hydra.overrides.task), _values(config))
-    lock = lock_folder(folder)
-    check_machine(checked, config, loader)
-    check_data(checked)
+    with ExitStack() as stack:
+        stack.enter_context(lock_folder(folder))
+        has_weights = (folder / CHECKPOINTS).exists()  # then it needs no longer the run that it began from
+        check_machine(checked.model_copy(update={"init_from": None}) if has_weights else checked, config)
+        check_data(checked)
+        lock = stack.pop_all()  # after an error, nothing holds the lock
     with read_write(config), open_dict(config):
         config.update(checked.model_dump(by_alias=True))
     with read_write(config.hydra), open_dict(config.hydra):
@@ -206,11 +206,9 @@ def prepare_resumption(config: DictConfig, loader: ConfigLoader) -> AbstractCont
     return lock
 
 
-def compose_digits(
-    checked: TrainConfig, config: DictConfig, config_name: str | None, loader: ConfigLoader, reason: str
-) -> DictConfig:
+def compose_digits(checked: TrainConfig, config: DictConfig, reason: str) -> DictConfig:
     overrides = overrides_for_digits(config.hydra.overrides.task, reason)
-    digits = loader.load_configuration(config_name, overrides, RunMode.RUN).data
+    digits = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides).data
     try:
         parse_config(checked.model_dump(by_alias=True) | {"data": OmegaConf.to_container(digits, resolve=True)})
     except UserError as error:
@@ -274,10 +272,10 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
-def _defaults(config: DictConfig, loader: ConfigLoader | None) -> dict[str, dict[str, Any]]:
+def _defaults(config: DictConfig) -> dict[str, dict[str, Any]]:
     folders = ",".join(map(quote_for_hydra, config.hydra.searchpath))
     search_path = [f"hydra.searchpath=[{folders}]"] if folders else []
-    return read_defaults(config.hydra.runtime.choices, loader or GlobalHydra.instance().config_loader(), search_path)
+    return read_defaults(config.hydra.runtime.choices, GlobalHydra.instance().config_loader(), search_path)
 
 
 def _values(config: DictConfig) -> dict[str, Any]:

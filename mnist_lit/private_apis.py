@@ -1,7 +1,7 @@
-"""What torch and Lightning do not promise to keep, all in one place.
+"""All uses of private parts of torch and Lightning.
 
-Each has a public twin that does the same more slowly. `usable` tries each of them once in a process. If one fails, the
-run takes the public way, with the same weights, and a warning in its log says so.
+For each there is a public way with the same result, which is slower. `usable` tries each of them once in a process. If
+one fails, the run takes the public way, with the same weights, and a warning in its log says so.
 """
 
 import logging
@@ -40,7 +40,7 @@ def try_all() -> None:
         usable(name)
 
 
-# ---- fused kernels: the optimizer's update, with arguments kept for a whole block. Public twin: optimizer.step() ----
+# ---- fused kernels: the optimizer's update, with arguments kept for a whole block. Public way: optimizer.step() ----
 
 
 def fast_update(optimizer: Optimizer) -> Callable[[], object]:
@@ -163,10 +163,10 @@ def _try_fused_kernels() -> None:
             kernel(own.param_groups[0], [ours], [own.state[ours]], None)([torch.full_like(ours, 0.3)])
         other.step()
         if not torch.equal(ours, theirs):
-            raise ArithmeticError(f"the update of {make.__name__} is another one")
+            raise ArithmeticError(f"the update of {make.__name__} gives other weights than the optimizer itself")
 
 
-# ---- step hooks: does someone listen to optimizer.step? Public twin: assume that someone does -----------------------
+# ---- step hooks: is a hook registered on optimizer.step? Public way: assume that one is ----------------------------
 
 
 def _has_step_hooks(optimizer: Optimizer) -> bool:
@@ -184,7 +184,7 @@ def _try_step_hooks() -> None:
         raise AttributeError("registered hooks are not found")
 
 
-# ---- step counter: `global_step` without Lightning's own step. Public twin: LightningOptimizer.step -----------------
+# ---- step counter: `global_step` without Lightning's own step. Public way: LightningOptimizer.step -----------------
 
 
 def counted(optimizer: LightningOptimizer, update: Callable[[], object]) -> None:
@@ -200,7 +200,7 @@ def _try_step_counter() -> None:
     optimizer._on_after_step()
 
 
-# ---- step of Lightning's logs. Public twin: what callbacks log lands at the number of the block ----------------------
+# ---- step of Lightning's logs. Public way: callbacks log at the number of the block, not of the step -----------------
 
 
 def log_at_global_step(trainer: Trainer) -> None:
@@ -214,7 +214,7 @@ def _try_logged_step() -> None:
         raise AttributeError("_batches_that_stepped")
 
 
-# ---- GPU count. Public twin: torch asks anew at every step ----------------------------------------------------------
+# ---- GPU count. Public way: torch asks anew at every step ----------------------------------------------------------
 
 
 def remember_missing_gpu() -> None:
@@ -231,7 +231,7 @@ def _try_gpu_count() -> None:
         raise AttributeError("torch.cuda._cached_device_count")
 
 
-# ---- jit registry. Public twin: half a megabyte of memory stays with each traced network ----------------------------
+# ---- jit registry. Public way: half a megabyte of memory stays with each traced network ----------------------------
 
 
 def forget_traces() -> None:

@@ -1,4 +1,4 @@
-"""The process: signals, output that nobody reads, settings that must stand before torch is imported, a quick exit."""
+"""The process: signals, output that nobody reads, settings that must be made before torch is imported, a quick exit."""
 
 import atexit
 import ctypes
@@ -190,7 +190,9 @@ def keep_freed_memory() -> None:
 
 def usable_cores() -> int:
     """The cores that this process may use: in a job of a cluster or a container fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    from joblib import cpu_count  # it knows the limits of containers, too
+
+    return int(cpu_count())
 
 
 def silence_lightning() -> None:

@@ -5,13 +5,16 @@ it stops.
 """
 
 import json
+import os
 import platform
 import subprocess
+import zlib
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import yaml
 from filelock import Timeout
@@ -27,11 +30,17 @@ PICTURES = "predictions.png"
 BEST, LAST, PREVIOUS = "best.ckpt", "last.ckpt", "previous.ckpt"
 SWEEP = "sweep.yaml"
 LOCK, RANKS_LOCK = ".lock", ".lock_ranks"
+# What np.load raises for the file of predictions if it is cut off or damaged.
+DAMAGED = (OSError, ValueError, KeyError, EOFError, BadZipFile, zlib.error)
 
 TRIAL = "fast_dev_run"  # the status of a run that only showed that it works
 FINISHED = ("completed", "failed", "pruned", TRIAL)  # the run ended by itself
 UNFINISHED = ("failed", "interrupted", "running", "pruned", TRIAL)
 PACKAGES = ("torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "tensorboard")
+
+
+class FolderInUse(UserError):
+    """Another process works in the folder."""
 
 
 class RunPruned(Exception):
@@ -145,15 +154,13 @@ def find_run(name: str, *, unfinished: bool = False) -> Path:
     Raises:
         UserError: if the name is part of several runs, or if there is no latest run.
     """
-    if Path(name).exists():
+    if os.path.exists(name):  # unlike Path.exists, it answers no where a folder cannot be read
         return Path(name)
-    started = {}
-    for path in Path("outputs").rglob(RESULT):
-        result = read_result(path.parent)
-        if not (unfinished and result.get("status") in ("completed", TRIAL)):
-            started[path.parent] = str(result.get("started", "")), path.parent.name
-    runs = sorted(started, key=lambda run: started[run])
+    results = {path.parent: read_result(path.parent) for path in Path("outputs").rglob(RESULT)}
+    runs = sorted(results, key=lambda run: (str(results[run].get("started", "")), run.name))
     if name == "latest":
+        if unfinished:
+            runs = [run for run in runs if results[run].get("status") not in ("completed", TRIAL)]
         if not runs:
             raise UserError(f"latest: there is no {'unfinished ' if unfinished else ''}run below outputs/")
         usable = [run for run in runs if (run / CHECKPOINTS / BEST).exists()]
@@ -166,14 +173,14 @@ def find_run(name: str, *, unfinished: bool = False) -> Path:
     if len(found) > 1:
         shown = "\n".join(f"  {run}" for run in found[-5:])
         raise UserError(
-            f"{name}: is part of the names of {len(found)} runs, such as\n{shown}\nName more of one of them"
+            f"{name}: is part of the names of {len(found)} runs, such as\n{shown}\nGive a longer part of the name"
         )
     return found[0] if found else Path(name)
 
 
 def best_checkpoint(run: Path) -> Path:
     """The best checkpoint of a run's folder; `run` itself if it is a file. Raises UserError if there is no `run`."""
-    if not run.exists():
+    if not os.path.exists(run):
         raise UserError(f"{run}: there is no such run or checkpoint")
     return run / CHECKPOINTS / BEST if run.is_dir() else run
 
@@ -249,7 +256,7 @@ def _acquire(path: Path, timeout: float = 0) -> AbstractContextManager[object]:
         return lock_file(path, timeout)
     except Timeout:
         holder = lock_holder(path)
-        raise UserError(
+        raise FolderInUse(
             f"{path.parent} is in use by a run that is still going{f' ({holder})' if holder else ''}. "
             "Wait for it, or stop it first"
         ) from None

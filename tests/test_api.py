@@ -4,6 +4,7 @@ import io
 import logging
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,8 +24,9 @@ from PIL import Image
 
 import mnist_lit
 from mnist_lit.data.datasets import load_digits
+from mnist_lit.errors import UserError
 from mnist_lit.models.checkpoint_file import load_classifier, weights_digest
-from mnist_lit.run_folder import read_config, read_result
+from mnist_lit.run_folder import read_config, read_result, write_result
 from tests.conftest import OFFLINE, TINY, Outcome
 
 RELEASED_RUN = Path(__file__).parent / "runs_of_earlier_releases" / "0.2.0"
@@ -330,8 +332,8 @@ def test_pictures_and_files_of_any_size_are_prepared_as_mnist_lit_predict_does(
         (np.linspace(-0.42, 2.82, 784).reshape(28, 28), "leave out the normalization"),
         (np.full((1, 28, 28), np.nan), "from nan to nan"),
         (np.full((1, 28, 28), 300), "from 300 to 300"),
-        (np.eye(28) * 1.02, "from 0 to 1.02, which is neither"),
-        (np.eye(28, dtype=np.uint8), "from 0 to 1, which is neither"),
+        (np.eye(28) * 1.02, "from 0 to 1.02, which is too little"),
+        (np.eye(28, dtype=np.uint8), "from 0 to 1, which is too little"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -369,3 +371,21 @@ def test_load_takes_runs_of_earlier_releases_and_says_what_is_missing(folder: Pa
     for name, message in (("nowhere", "nowhere: there is no such run or checkpoint"), ("latest", "there is no run")):
         with pytest.raises(mnist_lit.UserError, match=message):
             mnist_lit.load(name)
+
+
+def test_an_empty_variable_is_one_that_is_not_set(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MNIST_LIT_DATA", "")
+    assert mnist_lit.train(*TINY, "trainer.fast_dev_run=true").result["status"] == "fast_dev_run"
+
+
+def test_a_resumption_that_fails_holds_no_lock(finished_copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.rmtree(finished_copy / "checkpoints")
+    write_result(finished_copy, read_result(finished_copy) | {"status": "interrupted"})
+    monkeypatch.setattr("mnist_lit.preflight.check_data", lambda config: (_ for _ in ()).throw(UserError("no data")))
+    with pytest.raises(UserError, match="no data") as kept:  # a notebook keeps the traceback
+        mnist_lit.train(f"resume={finished_copy}")
+    code = (
+        f"from pathlib import Path; from mnist_lit.run_folder import lock_folder; lock_folder(Path('{finished_copy}'))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    assert kept.tb is not None

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mnist_lit import hydra_app
 from mnist_lit.data.files import FileSet
-from mnist_lit.hydra_app import prepare_arguments
+from mnist_lit.hydra_app import CODE_OVERRIDE, prepare_arguments
 from tests.conftest import TINY, Outcome
 from tests.sweeps.test_grid import QUICK, results
 from tests.test_commands import FOLDERS, read_override
@@ -51,7 +51,8 @@ def test_paths_may_have_references_and_be_null() -> None:
 READ = [
     (["a=1", "-m", "b=2", "--config-name", "x", "c=3"], ["-m", "--config-name", "x", "a=1", "b=2", "c=3"]),
     (["a=1", "--multirun", "--config-dir=y", "b=2"], ["--multirun", "--config-dir=y", "a=1", "b=2"]),
-    (["a=1", "--cfg", "job", "-i", "b=2"], ["--cfg", "job", "-i", "a=1", "b=2"]),
+    (["a=1", "--cfg", "job", "-i", "b=2"], ["--cfg", "job", "--info=all", "a=1", "b=2"]),
+    (["a=1", "--info", "defaults-tree", "b=2"], ["--info=defaults-tree", "a=1", "b=2"]),
     (["+experiment=cnn", "++model=cnn", "+callbacks.x.y=1"], ["experiment=cnn", "model=cnn", "+callbacks.x.y=1"]),
     (['model.hidden="[300,100]"'], ["model.hidden=[300,100]"]),
     (["'model.hidden=\"[300,100]\"'"], ["model.hidden=[300,100]"]),
@@ -153,3 +154,23 @@ def test_only_empty_variables_are_dropped(name: str, monkeypatch: pytest.MonkeyP
     assert name not in os.environ
     assert os.environ["CUDA_VISIBLE_DEVICES"] == ""
     assert os.environ["MNIST_LIT_MIRRORS"] == "http://here/"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arguments", [["model=cnn", "--info"], ["model=cnn", "--info", "defaults-tree"]], ids=" ".join)
+def test_info_follows_an_override(arguments: list[str], script: Callable[..., Outcome]) -> None:
+    done = script(*arguments)
+    assert done.code == 0, done.output
+    assert "model: cnn" in done.output or "model/cnn" in done.output
+
+
+@pytest.mark.parametrize("text", ["hydra.run.dir=runs/my_target_x", "data.name=_target_", "hydra.sweep.dir=a_target_"])
+def test_a_path_may_contain_the_word_target(text: str) -> None:
+    assert not CODE_OVERRIDE.search(text)
+
+
+def test_a_lesson_of_ones_own_with_a_mistake_is_left_to_hydra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "sweep").mkdir()
+    (tmp_path / "sweep" / "mine.yaml").write_text("a: [", encoding="utf-8")
+    monkeypatch.setattr("mnist_lit.hydra_app.CONFIG_FOLDER", tmp_path)
+    assert prepare_arguments(["sweep=mine", "optimizer.lr=1"]) == ["sweep=mine", "optimizer.lr=1"]

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from mnist_lit import doctor
 from mnist_lit.class_checks import check_classes
 from mnist_lit.cli import app
 from mnist_lit.config import ClassSection
@@ -361,3 +362,26 @@ def test_data_verify_and_doctor_find_mnist(mnist_root: str) -> None:
     examined = CliRunner().invoke(app, ["doctor", "--root", mnist_root])
     assert examined.exit_code == 0, examined.stdout
     assert "checksums right" in examined.stdout.replace("\n", " ").replace("  ", " ")
+
+
+@pytest.mark.parametrize(("name", "found"), [("torchvision", None), ("lightning", "2.6.2")])
+def test_doctor_imports_nothing_that_is_missing_or_malicious(
+    name: str, found: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def version_of(package: str) -> str:
+        if package != name:
+            return "1.0"
+        if found is None:
+            raise doctor.PackageNotFoundError(name)
+        return found
+
+    monkeypatch.setattr(doctor, "version", version_of)
+    monkeypatch.setattr(doctor, "_check_torch", lambda: pytest.fail("imports torch"))
+    monkeypatch.setattr(doctor, "_list_devices", lambda: pytest.fail("imports lightning"))
+    (bad,) = (it for it in doctor.check_installation(tmp_path) if it.what == name)
+    assert bad.remedy is not None
+
+
+def test_one_format_at_a_time(finished: Path) -> None:
+    done = CliRunner().invoke(app, ["report", str(finished), "--csv", "--markdown"])
+    assert isinstance(done.exception, UserError)

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 
 from mnist_lit.build import build_model
-from mnist_lit.config import parse_config
+from mnist_lit.config import ClassSection, parse_config
 from mnist_lit.errors import UserError
+from mnist_lit.training.schedulers import describe_schedule
+from tests import dropout_network
 from tests.configs import PROJECT, check_config, compose_config
 
 
@@ -207,3 +209,37 @@ def test_mirrors_can_be_a_list_or_comma_separated(monkeypatch: pytest.MonkeyPatc
 def test_a_config_that_is_not_a_mapping_is_an_error() -> None:
     with pytest.raises(UserError):
         parse_config(["model"])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (
+            ["data=fashion_mnist", "data.augment={drawn: 0.2}"],
+            "data.augment.drawn=0.2 data.augment.others=0.0: replaces",
+        ),
+        (["data=kmnist", "data.augment={others: 0.1}"], "which are no kmnist; set both to 0"),
+        (["data=digits", "data.augment={drawn: 0.7, others: 0.7}"], "should be at most 1 together"),
+        (["data=digits", "data._target_=[a]"], "data._target_=[a]: should be a class derived from"),
+        (["data=digits", "+callbacks.own=5"], "callbacks.own=5: is neither a switch"),
+        (["data=digits", "+callbacks.float=5"], "callbacks.float=5: is neither a switch"),
+    ],
+    ids=str,
+)
+def test_an_error_names_the_whole_option(overrides: list[str], message: str) -> None:
+    with pytest.raises(UserError) as raised:
+        check_config(*overrides, "trainer=cpu")
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize("method", ["training_step", "optimizer_step", "lr_scheduler_step"])
+def test_a_network_whose_method_would_never_be_called_is_an_error(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dropout_network.Dropout, method, lambda *_: None, raising=False)
+    with pytest.raises(UserError, match=f"a run makes many steps a call and never calls its {method}"):
+        check_config("model=cnn", "~model.activation", "model._target_=tests.dropout_network.Dropout", "data=digits")
+
+
+def test_a_step_schedule_with_the_default_of_its_class_is_described() -> None:
+    scheduler = ClassSection.model_validate({"_target_": "mnist_lit.training.schedulers.EpochStepLR", "step_size": 2})
+    optimizer = ClassSection.model_validate({"_target_": "torch.optim.SGD", "lr": 0.5})
+    assert describe_schedule(scheduler, optimizer, 10) == "0.5 at first, times 0.1 after every 2 epochs"

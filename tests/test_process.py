@@ -254,3 +254,8 @@ def test_a_job_with_one_core_of_the_machine_counts_one() -> None:
     counted = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, encoding="utf-8", check=True)
     assert counted.stdout == "1\n"
     assert usable_cores() == len(os.sched_getaffinity(0))
+
+
+def test_a_container_with_two_cores_of_the_machine_counts_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # joblib takes the least of this, the affinity and the cgroup's limit
+    assert usable_cores() == 1

@@ -152,3 +152,18 @@ def test_every_line_of_a_run_fits_the_terminal(columns: int, tmp_path: Path) -> 
     (folder,) = (tmp_path / "outputs/runs").iterdir()
     assert f"outputs/runs/{folder.name}" in text
     assert "tensorboard --logdir outputs/runs" in text
+
+
+@pytest.mark.usefixtures("runs")
+def test_a_name_stands_for_the_same_run_whether_it_is_complete_or_not() -> None:
+    complete = Path("outputs/runs/2026-01-01_09-00-00_mnist_mlp_500")
+    assert find_run("mlp_500", unfinished=True) == find_run("mlp_500") == complete
+    longer = Path("outputs/runs/2026-01-01_12-00-00_mnist_mlp_500_tanh")
+    longer.mkdir()
+    (longer / RESULT).write_text('{"status": "interrupted"}', encoding="utf-8")
+    assert find_run("mlp_500", unfinished=True) == complete
+
+
+def test_a_name_that_no_file_can_have_is_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_run("x" * 5000) == Path("x" * 5000)

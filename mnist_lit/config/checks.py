@@ -71,7 +71,7 @@ def _missing_options(config: Mapping[str, Any], defaults: Mapping[str, Mapping[s
         if name not in config:
             yield f"{name}: is missing"
     data = config.get("data")
-    if isinstance(data, Mapping) and (data.get("_target_", MNIST_MODULE) not in KNOWN_SIZES or data.get("files")):
+    if isinstance(data, Mapping) and (str(data.get("_target_", MNIST_MODULE)) not in KNOWN_SIZES or data.get("files")):
         for option in ("name", "mean", "std"):
             if option not in data:
                 yield f"data.{option}: is missing; its default is MNIST's, so another data set has to give it"
@@ -173,7 +173,7 @@ def _class_section_problems(config: Mapping[str, Any], defaults: Mapping[str, Ma
 
 
 def may_hold_class(target: str) -> bool:
-    """False for the standard library, which has none of the base classes, and for what is no name in a module."""
+    """False for the standard library, where no class has the right base, and for text that is not MODULE.NAME."""
     module, _, name = target.rpartition(".")
     return name.isidentifier() and module.partition(".")[0] not in ("", *sys.stdlib_module_names)
 
@@ -257,11 +257,13 @@ def show(value: Any) -> str:
 
 
 def _format(problems: list[Any]) -> list[str]:
-    """pydantic's errors in the words of the command line. What an option may be otherwise is part of the same line."""
+    """pydantic's errors in the words of the command line. If an option accepts several kinds of values, one line has
+    all of them."""
     lines: dict[str, str] = {}
     for problem in problems:
         path = [str(part) for part in problem["loc"]]
-        option = ".".join(part for part in path if part not in _UNION_TAGS) or "config"
+        named = [part for place, part in enumerate(path) if not _is_union_tag(path, place)]
+        option = ".".join(named) or "config"
         given = f"{option}={show(problem['input'])}"
         if problem["type"] == "value_error":
             lines[problem["msg"]] = problem["msg"].removeprefix("Value error, ")
@@ -279,6 +281,11 @@ def _format(problems: list[Any]) -> list[str]:
         else:
             lines[given] = f"{given}: {problem['msg']}"
     return [*lines.values()]
+
+
+def _is_union_tag(path: list[str], place: int) -> bool:
+    """pydantic adds the kind of the data after `data`, and the kind of a value at the end."""
+    return path[place] in _UNION_TAGS and (path[:place] == ["data"] or 1 < place == len(path) - 1)
 
 
 _LEGAL = {  # pydantic's types of errors, and the patterns of the schema

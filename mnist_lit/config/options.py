@@ -6,7 +6,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mnist_lit.config.schema import CHANGEABLE, NOT_COMPARED, DataSection, IDXData, SklearnDigitsData, TrainConfig
+from mnist_lit.config.schema import (
+    CHANGEABLE,
+    DIGITS_MODULE,
+    MNIST_MODULE,
+    NOT_COMPARED,
+    DataSection,
+    IDXData,
+    SklearnDigitsData,
+    TrainConfig,
+)
 
 
 def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -19,9 +28,15 @@ def flatten(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def compared_options(config: Mapping[str, Any]) -> dict[str, Any]:
     """The options that a run's result depends on, flat; the seed is one of them.
 
-    A callback that is a class of its own counts: weight averaging, for example, changes the weights.
+    A callback that is a class of its own counts: weight averaging, for example, changes the weights. Of a data set from
+    outside the package, all options of its own count.
     """
-    return {name: value for name, value in flatten(config).items() if is_compared(name)}
+    flat = flatten(config)
+    own: tuple[str, ...] = ()
+    if flat.get("data._target_", MNIST_MODULE) not in (MNIST_MODULE, DIGITS_MODULE):
+        shared = {f"data.{name}" for name in DataSection.model_fields}
+        own = tuple(name for name in flat if name.startswith("data.") and name not in shared)
+    return {name: value for name, value in flat.items() if name in own or is_compared(name)}
 
 
 def is_compared(key: str) -> bool:

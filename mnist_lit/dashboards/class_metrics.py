@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from mnist_lit import DIGITS
-from mnist_lit.dashboards.prediction_callbacks import AfterTest, class_names, writers
+from mnist_lit.dashboards.prediction_callbacks import AfterTest, class_names, drawn_names, writers
 from mnist_lit.evaluation.statistics import confusion_matrix, draw_confusion_matrix
 
 
@@ -42,7 +42,7 @@ class ConfusionMatrix(AfterTest):
     def handle_results(self, trainer: Trainer, model: LightningModule, probabilities: Tensor, labels: Tensor) -> None:
         figure = Figure(figsize=(6, 6), dpi=100, layout="constrained")
         counts = confusion_matrix(labels.numpy(), probabilities.argmax(1).numpy())
-        draw_confusion_matrix(figure.add_subplot(), counts, class_names(trainer), fontsize=11)
+        draw_confusion_matrix(figure.add_subplot(), counts, drawn_names(trainer), fontsize=11)
         for writer in writers(trainer):
             writer.add_figure("test/confusion_matrix", figure, trainer.global_step, close=False)
 

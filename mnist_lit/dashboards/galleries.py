@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from mnist_lit.atomic_io import atomic_file
-from mnist_lit.dashboards.prediction_callbacks import AfterTest, class_names, writers
+from mnist_lit.dashboards.prediction_callbacks import AfterTest, drawn_names, writers
 
 SCALE = 5  # screen pixels for one pixel of the image
 GAP, CAPTION, FONT_SIZE = 8, 24, 17  # screen pixels
@@ -62,7 +62,7 @@ def find_worst_mistakes(probabilities: Tensor, labels: Tensor) -> Tensor | None:
 def draw_predictions(trainer: Trainer, indices: Tensor, probabilities: Tensor, labels: Tensor) -> Image.Image:
     """A gallery of these test images. Captions say `5` for a right prediction, `5 read as 6` for a wrong one, and the
     confidence."""
-    names, (confidence, prediction) = class_names(trainer), probabilities[indices].max(1)
+    names, (confidence, prediction) = drawn_names(trainer), probabilities[indices].max(1)
     wrong = (prediction != labels[indices]).tolist()
     read_as = [
         f"{names[truth]} read as {names[answer]}" if is_wrong else names[answer]

@@ -1,5 +1,6 @@
 """The network in TensorBoard: its graph, the histograms of its weights, its features in the embedding projector."""
 
+import logging
 from math import ceil, sqrt
 from pathlib import Path
 
@@ -17,14 +18,18 @@ from mnist_lit.private_apis import forget_traces
 
 EMBEDDED = 1000  # test images in the projector
 EMBEDDING = "penultimate_layer"
+log = logging.getLogger(__name__)
 
 
 class Graph(Callback):
     """The network as a graph of operations, written once when training starts."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        for writer in writers(trainer):
-            writer.add_graph(get_network(pl_module), torch.zeros(1, 1, 28, 28, device=pl_module.device))
+        try:
+            for writer in writers(trainer):
+                writer.add_graph(get_network(pl_module), torch.zeros(1, 1, 28, 28, device=pl_module.device))
+        except RuntimeError as error:  # a compiled network, for example, cannot be traced
+            log.warning(f"callbacks.graph: this network cannot be traced, so there is no graph ({str(error)[:200]})")
         forget_traces()
 
 

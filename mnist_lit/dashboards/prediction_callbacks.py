@@ -26,6 +26,11 @@ def class_names(trainer: Trainer) -> tuple[str, ...]:
     return getattr(trainer.datamodule, "classes", DIGITS)  # type: ignore[attr-defined]
 
 
+def drawn_names(trainer: Trainer) -> list[str]:
+    """The same for pictures. Their fonts lack most letters, so a name that is not ASCII becomes the class's number."""
+    return [name if name.isascii() else str(number) for number, name in enumerate(class_names(trainer))]
+
+
 class AfterTest(Callback):
     """Calls `handle_results` once, after the whole test set."""
 

@@ -23,7 +23,7 @@ from mnist_lit.dashboards.prediction_callbacks import writers
 from mnist_lit.run_folder import CONFIG, TENSORBOARD, read_result
 from mnist_lit.training.callbacks import Stopwatch
 
-# Curves over samples. TensorBoard sorts by name, and this one comes after val_acc. The second name is that of 0.2.0.
+# Curves over samples. TensorBoard sorts by name: the first comes after val_acc. Release 0.2.0 wrote the second.
 SAMPLES = ("vs_samples/", "by_samples/")
 
 
@@ -96,7 +96,7 @@ SHOWN = (
     "optimizer",
     "lr",
     "scheduler",
-)  # TensorBoard shows five columns before one asks for more
+)  # TensorBoard shows only five columns at first
 COLUMNS = (*SHOWN, "loss", "batch_size", "epochs", "seed", "precision", "options", "tags")
 
 

@@ -1,8 +1,8 @@
 """Verified files → uint8 tensors, split into train, validation and test."""
 
+import hashlib
 from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -90,7 +90,8 @@ def load_digits(val_size: int, split_seed: int) -> Splits:
     rest_index, test = stratified_split(everything.labels, DIGITS_TEST_SIZE, seed=0)  # always the same test set
     rest = everything[rest_index]
     train, val = stratified_split(rest.labels, val_size, split_seed)
-    return Splits(rest[train], rest[val], everything[test], {"sklearn.datasets.load_digits": _md5(raw.images)})
+    checksum = hashlib.md5(raw.images.tobytes(), usedforsecurity=False).hexdigest()
+    return Splits(rest[train], rest[val], everything[test], {"sklearn.datasets.load_digits": checksum})
 
 
 def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -122,9 +123,3 @@ def add_label_noise(split: Split, fraction: float, seed: int) -> Split:
     labels = split.labels.clone()
     labels[noisy] = (labels[noisy] + torch.randint(1, 10, (len(noisy),), generator=generator)) % 10
     return Split(split.images, labels)
-
-
-def _md5(array: np.ndarray) -> str:
-    import hashlib
-
-    return hashlib.md5(np.ascontiguousarray(array).tobytes(), usedforsecurity=False).hexdigest()

@@ -20,7 +20,8 @@ def check_idx_file(path: Path, *, is_images: bool) -> int:
     magic, shape = (IMAGES_MAGIC, 3) if is_images else (LABELS_MAGIC, 1)
     try:
         with path.open("rb") as stream:
-            header = np.frombuffer(stream.read(4 * (1 + shape)), dtype=">u4")
+            start = stream.read(4 * (1 + shape))
+            header = np.frombuffer(start[: len(start) // 4 * 4], dtype=">u4")
             size = path.stat().st_size
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror or error})") from error

@@ -197,7 +197,7 @@ class BatchLoader(TrainLoader):
 class EvalLoader:
     """Pairs of normalized images and labels in the data set's own order, in large batches."""
 
-    BATCH_SIZE = 250  # on a CPU; larger batches leave the cache: half the speed for the convnet, and more memory
+    BATCH_SIZE = 250  # on a CPU; larger ones do not fit into the cache: half the speed for the convnet, and more memory
     ON_GPU = 2500  # fewer calls of Lightning's hooks
 
     def __init__(self, split: Split, normalize: Normalize) -> None:

@@ -171,7 +171,7 @@ def demo(
         local = host in ("127.0.0.1", "localhost")
         typer.echo(network.about if run else describe_network(network, run))
         number = listener.getsockname()[1]
-        for address in [host] if host not in ("0.0.0.0", "::") else _own_addresses():
+        for address in [host] if host != "0.0.0.0" else _own_addresses():
             typer.echo(f"http://{address}:{number}/  (Ctrl-C stops it)")
         if not local:
             typer.echo("every machine that reaches this address can use it", err=True)

@@ -9,7 +9,7 @@ from scipy import ndimage
 LARGEST = 224  # pixels of the longer side of an ink map
 WINDOW = 0.4  # part of the shorter side: what is wider than this in every direction is light, not ink
 LEAST_SHEET = 0.2  # part of the picture: a smaller rectangle is no sheet of paper
-LOCAL_WINDOW = 0.15  # the same if there are several digits, or a hard shadow
+LOCAL_WINDOW = 0.15  # as WINDOW, if there are several digits or a hard shadow
 LIT = 0.07  # part of the ink's contrast: a place that is brighter than the fitted paper by more is lit
 LEAST_LIT = 0.05  # part of the picture: if more is lit, there is a hard shadow
 FAINTEST_IN_SHADOW = 0.25  # beside a hard shadow, a contrast below it is no ink
@@ -34,9 +34,9 @@ def compute_ink(picture: Image.Image, largest: int = LARGEST, several: bool = Fa
     `ink` [h, w] float32 is 0 for paper and about 1 for a stroke. One pixel of it stands for `factor` × `factor` pixels
     of the picture, at most `largest` on the longer side. The color of the paper is the color of the border. Ink is what
     differs from it along one direction in color space, the direction in which the picture differs most. So dark on
-    light, light on dark and red on green give the same ink. A sheet on a ground, or in a frame, would be the ink
-    itself: then only the sheet is used. With `several` digits, the paper is estimated at each place, from a small
-    window.
+    light, light on dark and red on green give the same ink. If a sheet of paper lies on a table or in a frame, the
+    sheet itself would count as ink, so only the inside of the sheet is used. With `several` digits, the paper is
+    estimated at each place, from a small window.
     """
     pixels = np.ascontiguousarray(np.asarray(picture).transpose(2, 0, 1))
     factor, medium = -(-max(picture.size) // largest), SCREEN if _is_screen_drawing(pixels) else CAMERA
@@ -154,10 +154,10 @@ def estimate_local_paper(ink: np.ndarray, margin: int = 0) -> np.ndarray:
     """The ink's value [h, w] where there is only paper. Several digits are small, so a small window has paper in it.
     With a `margin` shadows reach a little farther than they do, so that their blurred edges are no ink."""
     height, width = ink.shape
-    coarse, factor = _shrink(ink, 96, np.add)
+    coarse, factor = _shrink(ink, 96)
     reach = max(2, round(LOCAL_WINDOW * min(height, width) / factor / 2))
     paper = ndimage.gaussian_filter(_open(coarse, reach, margin), 1)
-    return _enlarge(paper, ink.shape)
+    return np.asarray(Image.fromarray(paper).resize((width, height), Image.Resampling.BILINEAR))
 
 
 def _open(values: np.ndarray, reach: int, margin: int) -> np.ndarray:
@@ -168,20 +168,13 @@ def _open(values: np.ndarray, reach: int, margin: int) -> np.ndarray:
     return ndimage.maximum_filter(least, 2 * (reach + margin) + 1, mode="constant", cval=low)
 
 
-def _shrink(values: np.ndarray, side: int, combine: np.ufunc) -> tuple[np.ndarray, int]:
-    """Values [h, w] → the mean (np.add) or maximum of blocks, about `side` on the longer side, and the blocks' side."""
+def _shrink(values: np.ndarray, side: int) -> tuple[np.ndarray, int]:
+    """Values [h, w] → the means [≤ side, ≤ side] of square blocks, float32, and the side of a block."""
     factor = max(1, max(values.shape) // side)
-    starts = (np.arange(0, size, factor) for size in values.shape)
-    rows, columns = starts
-    blocks = combine.reduceat(combine.reduceat(values, rows, axis=0), columns, axis=1)
-    if combine is np.add:
-        blocks = blocks / np.outer(np.diff([*rows, values.shape[0]]), np.diff([*columns, values.shape[1]]))
-    return blocks, factor
-
-
-def _enlarge(values: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    height, width = shape
-    return np.asarray(Image.fromarray(values.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
+    rows, columns = (np.arange(0, size, factor) for size in values.shape)
+    sums = np.add.reduceat(np.add.reduceat(values, rows, axis=0), columns, axis=1)
+    sizes = np.outer(np.diff([*rows, values.shape[0]]), np.diff([*columns, values.shape[1]]))
+    return (sums / sizes).astype(np.float32), factor
 
 
 def _find_ink_direction(difference: np.ndarray, medium: Medium) -> np.ndarray | None:

@@ -48,7 +48,7 @@ def read_picture(source: Path | bytes | Image.Image, enough: int = ENOUGH) -> tu
         return _decode(content, enough)
 
 
-def _can_read_heic() -> bool:
+def can_read_heic() -> bool:
     """Let Pillow read HEIC, the format of phones, if the package for it is installed."""
     try:
         from pillow_heif import register_heif_opener
@@ -60,7 +60,7 @@ def _can_read_heic() -> bool:
 
 def _decode(content: bytes, enough: int) -> tuple[Image.Image, float]:
     kind = _unread_kind(content)
-    if kind == "HEIC" and _can_read_heic():
+    if kind == "HEIC" and can_read_heic():
         kind = None
     try:
         with Image.open(io.BytesIO(content)) as picture:

@@ -12,7 +12,7 @@ import numpy as np
 
 from mnist_lit import DIGITS
 from mnist_lit.console import progress_bar
-from mnist_lit.digits.picture_file import BadPicture
+from mnist_lit.digits.picture_file import BadPicture, can_read_heic
 from mnist_lit.digits.preparation import Digit, cut_in_two, prepare_many, prepare_one
 from mnist_lit.digits.trained_network import Network
 from mnist_lit.errors import UserError
@@ -30,6 +30,7 @@ READ = re.compile(r".*\.(a?png|jpe?g|jpe|jfif|gif|bmp|dib|webp|tiff?|p[pgbn]m|av
 UNREAD = re.compile(
     r".*\.(hei[cf]|hif|pdf|svgz?|eps|ai|psd|xcf|jxl|djvu|dng|cr[23]|nef|arw|raf|orf|rw2)", re.IGNORECASE
 )
+HEIC = re.compile(r".*\.(hei[cf]|hif)", re.IGNORECASE)  # read if the extra `heic` is installed
 LITTER_FOLDERS = {"__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN", "lost+found"}
 
 
@@ -81,7 +82,8 @@ class PictureEvaluation:
 
     @property
     def confusion(self) -> np.ndarray:
-        """Counts [10, 11]: rows are true labels, columns are predictions. The last column counts unread pictures."""
+        """Counts [10, 11]: rows are true labels, columns are predictions. The last column counts pictures without a
+        prediction: they cannot be read, or they are probably no digit."""
         counts = np.zeros((10, 11), dtype=int)
         for prediction, label in zip(self.predictions, self.labels, strict=True):
             counts[label, 10 if prediction.label is None else prediction.label] += 1
@@ -172,7 +174,7 @@ def evaluate_pictures(network: Network, folder: Path) -> PictureEvaluation:
     files = list_pictures([str(folder)])
     if files == [str(folder)]:
         raise UserError(f"--pictures {folder}: {NO_PICTURES}")
-    skipped = [file for file in files if UNREAD.fullmatch(file)]
+    skipped = [file for file in files if UNREAD.fullmatch(file) and not (HEIC.fullmatch(file) and can_read_heic())]
     files = [file for file in files if file not in set(skipped)]
     if not files:
         raise UserError(
@@ -189,6 +191,8 @@ def read_labels(files: Sequence[str]) -> list[int]:
     for file in map(Path, files):
         label = file.parent.name if file.parent.name in DIGITS else file.name[0]
         if label not in DIGITS:
-            raise UserError(f"{file}: which digit is it? Start the file's name with the digit, or name its folder so")
+            raise UserError(
+                f"{file}: which digit is it? Begin its name with the digit, or put it into a folder named after it"
+            )
         labels.append(int(label))
     return labels

@@ -54,6 +54,8 @@ def format_writing(predictions: Sequence[Prediction], width: int) -> list[str]:
     lines = []
     for _, members in groupby(predictions, key=lambda prediction: prediction.digit.line if prediction.digit else 0):
         lines.append(f"{predictions[0].file:<{width}}  {_join_digits(list(members))}")
+    left_out = dict.fromkeys(it.digit.left_out for it in predictions if it.digit and it.digit.left_out)
+    lines += [f"{'':<{width}}  left out: {text}" for text in left_out]
     unsure = sum(not prediction.is_digit for prediction in predictions)
     if unsure:
         lines.append(f"{predictions[0].file:<{width}}  ? is {NO_DIGIT} ({unsure} of {len(predictions)})")
@@ -99,7 +101,7 @@ def _to_record(prediction: Prediction) -> dict[str, Any]:
 
 def format_csv(predictions: Iterable[Prediction]) -> str:
     stream = io.StringIO()
-    writer = csv.writer(stream)
+    writer = csv.writer(stream, lineterminator="\n")
     ranks = ("prediction", "probability", "second", "second_probability", "third", "third_probability")
     writer.writerow(["file", "place", *ranks, "error"])
     for prediction in predictions:

@@ -187,7 +187,7 @@ def to_mnist_frame(ink: np.ndarray) -> np.ndarray | None:
 
 
 def _even_out(ink: np.ndarray) -> np.ndarray:
-    """Ink as strong where the pen hardly wrote as elsewhere."""
+    """Makes the faint parts of a stroke as strong as its other parts."""
     strongest = ndimage.maximum_filter(ink, max(3, round(0.2 * max(ink.shape))))
     return ink / np.clip(strongest, FAINTEST_STROKE, 1)
 

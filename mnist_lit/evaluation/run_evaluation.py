@@ -2,7 +2,7 @@
 
 import os
 import statistics
-import time
+import timeit
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
+from scipy.special import softmax
 from torch import Tensor
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from mnist_lit.build import GIVEN, build_data
+from mnist_lit.build import GIVEN, build_data, build_loss
 from mnist_lit.config import IDXData, TrainConfig, parse_config
 from mnist_lit.config.schema import DIGITS_MODULE, MNIST_MODULE
 from mnist_lit.data.files import FileSet, find_faults
@@ -29,7 +30,7 @@ from mnist_lit.evaluation.statistics import (
 from mnist_lit.losses import probabilities
 from mnist_lit.models import DigitClassifier
 from mnist_lit.models.checkpoint_file import load_classifier, read_checkpoint
-from mnist_lit.run_folder import CHECKPOINTS, CONFIG, PREDICTIONS, best_checkpoint, read_config, read_result
+from mnist_lit.run_folder import CHECKPOINTS, CONFIG, DAMAGED, PREDICTIONS, best_checkpoint, read_config, read_result
 
 
 @dataclass(frozen=True)
@@ -67,15 +68,17 @@ def evaluate_run(run: Path, data_root: Path | None = None) -> Evaluation:
     temperature = fit_temperature(*_to_probabilities(model, *val))
     answers, labels = _to_probabilities(model, *test)
     confusion = confusion_matrix(labels, answers.argmax(1))
+    loss = build_loss(config.loss).evaluation()
+    loss.output = model.output
     images = data.normalize(data.splits.test.images[: EvalLoader.BATCH_SIZE])
     return Evaluation(
         checkpoint=checkpoint,
-        status=read_result(checkpoint.parent.parent).get("status", "not here, only this file"),
+        status=read_result(checkpoint.parent.parent).get("status", "unknown"),
         data=config.data.name,
         classes=data.classes,
         samples=len(labels),
         test_acc=float(confusion.trace() / confusion.sum()),
-        test_loss=float(model.evaluation_loss(*test)),
+        test_loss=float(loss(*test)),
         confusion=confusion,
         temperature=temperature,
         calibration_error=(
@@ -132,7 +135,7 @@ def _read_answers(run: Path) -> tuple[np.ndarray, np.ndarray] | None:
     try:
         with np.load(run / PREDICTIONS, allow_pickle=False) as file:
             return file["probabilities"], file["label"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except DAMAGED:
         return None
 
 
@@ -186,6 +189,7 @@ def _config_of_file(checkpoint: Path) -> TrainConfig:
         {
             "data": {"_target_": kind, **{name: value for name, value in data.items() if name not in GIVEN["data"]}},
             "model": {"_target_": content["network"], **content["hyper_parameters"]},
+            **({"loss": content["loss"]} if "loss" in content else {}),
             "optimizer": {"_target_": "torch.optim.Adam"},  # not used
         }
     )
@@ -193,16 +197,12 @@ def _config_of_file(checkpoint: Path) -> TrainConfig:
 
 def median_seconds(call: Callable[[], object], times: int) -> float:
     """The median over `times` calls. One more call before them is a warm-up and does not count."""
-    seconds = []
-    for _ in range(times + 1):
-        started = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - started)
-    return statistics.median(seconds[1:])
+    return statistics.median(timeit.repeat(call, number=1, repeat=times + 1)[1:])
 
 
 def format_evaluation(outcome: Evaluation) -> str:
-    unfinished = "" if outcome.status == "completed" else f", of a run that is {outcome.status}"
+    notes = {"completed": "", "unknown": " (the folder of its run is not here)"}
+    unfinished = notes.get(outcome.status, f", of a run that is {outcome.status}")
     before, after = outcome.calibration_error
     return f"""\
 {outcome.checkpoint}{unfinished}
@@ -240,8 +240,7 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """The softmax of the same scores divided by `temperature`."""
     scores = np.log(np.maximum(probabilities.astype(np.float64), 1e-30)) / temperature
-    scores = np.exp(scores - scores.max(1, keepdims=True))
-    return scores / scores.sum(1, keepdims=True)
+    return np.asarray(softmax(scores, axis=1))
 
 
 @torch.inference_mode()

@@ -47,8 +47,8 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray) -> np.ndarray:
 
 
 def format_confusion_matrix(counts: np.ndarray, classes: Sequence[str] = DIGITS) -> str:
-    """Counts [10, 10] as lines of text. An eleventh column counts the images that could not be read."""
-    columns = [*(_shorten(name, 5) for name in classes), "unread"][: counts.shape[1]]
+    """Counts [10, 10] as lines of text. An eleventh column counts the images without an answer."""
+    columns = [*(_shorten(name, 5) for name in classes), "none"][: counts.shape[1]]
     width = max(6, *(len(column) + 1 for column in columns))
     head = "truth \\ answer" + "".join(f"{column:>{width}}" for column in columns)
     rows = [

@@ -186,7 +186,7 @@ class DigitClassifier(LightningModule):
         self.log_dict(metrics, prog_bar=stage == "val", logger=not fits_blocks)
         if not fits_blocks and self._steps is not None:  # "step" is where Lightning's loggers look for it
             self.log("step", float(self.trainer.global_step))
-        if fits_blocks and not self.trainer.sanity_checking:  # untrained values would spoil the curves' scale
+        if fits_blocks and not self.trainer.sanity_checking:  # untrained, the loss would flatten the curve
             self.write({name: float(value) for name, value in metrics.items()}, self.trainer.global_step)
 
     def write(self, metrics: dict[str, float], step: int) -> None:

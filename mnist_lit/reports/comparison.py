@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from mnist_lit.config.options import is_compared
 from mnist_lit.errors import UserError
 from mnist_lit.evaluation.statistics import mcnemar_p, student_t
 from mnist_lit.reports.leaderboard import GROUPS, build_leaderboard
@@ -104,7 +105,7 @@ def _find_differences(runs: Sequence[Run]) -> dict[str, tuple[Any, ...]]:
     explained = {f"{group}.{name}" for group in different for name in ("name", "_target_")}
     for option in dict.fromkeys(name for run in runs for name in run.options):
         values = tuple(run.options.get(option) for run in runs)
-        if _differ(values) and option not in explained and not option.startswith("reference."):
+        if _differ(values) and option not in explained and is_compared(option):
             different[option] = values
     return different
 

@@ -7,7 +7,7 @@ plots with the tables.
 import base64
 import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime
 from importlib.resources import files
@@ -22,7 +22,7 @@ from PIL import Image
 
 from mnist_lit.console import plural
 from mnist_lit.evaluation.statistics import confusion_matrix
-from mnist_lit.reports.leaderboard import Leaderboard, Row
+from mnist_lit.reports.leaderboard import BEST_FIRST, Leaderboard, Row
 from mnist_lit.reports.plots import COLORS, plot_accuracies, plot_curves, plot_search, read_curves
 from mnist_lit.reports.run_reader import Run, UnreadableRun
 from mnist_lit.reports.tables import (
@@ -31,6 +31,7 @@ from mnist_lit.reports.tables import (
     describe_row,
     describe_usual_options,
     format_mean_std,
+    format_option,
     format_row,
     list_footnotes,
 )
@@ -49,7 +50,7 @@ def render_page(boards: Sequence[Leaderboard], problems: Sequence[str], page: Pa
     templates = Environment(loader=PackageLoader("mnist_lit.reports"), autoescape=True, trim_blocks=True)
     return templates.get_template("report.html").render(
         time=datetime.now().strftime("%Y-%m-%d %H:%M"),
-        choice=CHOICE,
+        choice=CHOICE if all(board.order == BEST_FIRST for board in boards) else "",
         sections=sections,
         problems=problems,
         plots={section["id"]: {"charts": section["charts"], "curves": section["curves"]} for section in sections},
@@ -61,7 +62,7 @@ def render_page(boards: Sequence[Leaderboard], problems: Sequence[str], page: Pa
 def render_board(board: Leaderboard, name: str, page: Path, top: int, thin: int) -> dict[str, Any]:
     """What the template shows of a leaderboard. `thin` is the largest number of points in a curve."""
     merged = len(board.columns) > MOST_COLUMNS
-    rows = board.rows[:top]
+    rows, shared = board.rows[:top], _shared_options(board)
     curves = [curve for index, row in enumerate(rows) for curve in read_curves(board, row, index, thin)]
     return {
         "id": name,
@@ -73,20 +74,24 @@ def render_board(board: Leaderboard, name: str, page: Path, top: int, thin: int)
         "usual": describe_usual_options(board) if merged else "",
         "cells": [format_row(board, rank, row, merged) for rank, row in enumerate(rows, 1)],
         "names": {board.headings[option]: option for option in board.columns},
-        "rows": [describe_details(board, row, index, page) for index, row in enumerate(rows)],
-        "shared": _format_options(_shared_options(board)),
+        "rows": [describe_details(board, row, index, page, shared) for index, row in enumerate(rows)],
+        "shared": _format_options(shared),
         "notes": [note for note in list_footnotes(board) if note[0] == "Not finished:"],
         "curves": curves,
         "charts": [*plot_search(board.search), *plot_curves(curves), *plot_accuracies(board, rows)],
     }
 
 
-def describe_details(board: Leaderboard, row: Row, index: int, page: Path) -> dict[str, Any]:
-    run, shared = row.runs[0], _shared_options(board)
+def describe_details(board: Leaderboard, row: Row, index: int, page: Path, shared: Mapping[str, Any]) -> dict[str, Any]:
+    run = row.runs[0]
     versions = ", ".join(f"{name} {version}" for name, version in (run.result.get("versions") or {}).items())
     known = [versions, run.result.get("device"), run.result.get("git_commit"), run.result.get("started")]
     return {
         "label": describe_row(board, row),
+        "filter": " ".join(
+            f"{board.headings[name]}={format_option(name, value(row))}".replace(" ", "")
+            for name, value in board.columns.items()
+        ),
         "color": COLORS[index % len(COLORS)],
         "drawn": index < MOST_CURVES,
         "test_acc": format_mean_std(row, "test_acc"),
@@ -159,11 +164,8 @@ def _to_data_uri(pixels: np.ndarray) -> str:
 def _shared_options(board: Leaderboard) -> dict[str, Any]:
     """The options that have the same value in all rows."""
     options = [row.options for row in board.rows]
-    return {name: value for name, value in (options[0] if options else {}).items() if _all_have(options, name, value)}
-
-
-def _all_have(options: Iterable[dict[str, Any]], name: str, value: Any) -> bool:
-    return all(name in other and other[name] == value for other in options)
+    first = options[0] if options else {}
+    return {name: value for name, value in first.items() if all(it.get(name, it) == value for it in options)}
 
 
 def _format_options(options: dict[str, Any]) -> str:

@@ -17,7 +17,6 @@ from mnist_lit.errors import UserError
 from mnist_lit.evaluation.statistics import ensemble_accuracy, student_t, wilson_interval
 from mnist_lit.reports.run_reader import (
     RESULTS,
-    STUDY,
     Run,
     UnreadableRun,
     explain_unknown_name,
@@ -25,15 +24,17 @@ from mnist_lit.reports.run_reader import (
     has_value,
     read_search,
 )
+from mnist_lit.run_folder import SWEEP
 
 GROUPS = ("data", "model", "loss", "optimizer", "scheduler", "trainer")
+BEST_FIRST = "the best val_acc first"  # the order of the rows, unless the user wants another one
 LARGEST_FIRST = ("val_acc", "test_acc", "train_samples_per_second")
 
 
 @dataclass(frozen=True)
 class Row:
-    """All completed runs of one configuration. If a seed was run again, only its last run counts: the same number twice
-    says nothing about the variation."""
+    """All completed runs of one configuration. If a seed was run again, only its last run counts, because two equal
+    results would make the variation look smaller."""
 
     runs: tuple[Run, ...]
 
@@ -68,13 +69,14 @@ class Row:
     @cached_property
     def together(self) -> float | None:
         """The test accuracy of the networks of all seeds together; None for one seed, and without stored answers."""
+        if self.n < 2:
+            return None
         try:
             answers = [run.read_predictions() for run in self.seeds.values()]
         except UnreadableRun:
             return None
         labels = answers[0]["label"]
-        fitting = ("probabilities" in it and np.array_equal(it["label"], labels) for it in answers)
-        if self.n < 2 or not all(fitting):
+        if not all("probabilities" in it and np.array_equal(it["label"], labels) for it in answers):
             return None
         return ensemble_accuracy([it["probabilities"] for it in answers], labels)
 
@@ -119,12 +121,14 @@ class Leaderboard:
     unfinished: tuple[Run, ...]
     sweep: Path | None = None
     search: dict[str, Any] | None = None
-    order: str = "the best val_acc first"
+    order: str = BEST_FIRST
 
     @cached_property
     def usual(self) -> dict[str, Any]:
         """The value that more than half of the rows have, for each column with such a value."""
-        usual = {}
+        usual: dict[str, Any] = {}
+        if not self.rows:
+            return usual
         for name, value in self.columns.items():
             values = {repr(value(row)): value(row) for row in self.rows}
             most_common, count = Counter(repr(value(row)) for row in self.rows).most_common(1)[0]
@@ -191,7 +195,8 @@ def build_leaderboards(runs: Sequence[Run]) -> list[Leaderboard]:
 def _sweep_kind(run: Run, sweep: Path) -> str:
     if lesson := run.choices.get("sweep"):
         return f"sweep={lesson}"
-    return "Search" if (sweep / STUDY).exists() else "Grid"
+    record = (sweep / SWEEP).read_text(encoding="utf-8")
+    return "Search" if record.startswith("search") else "Grid"
 
 
 def _title(kind: str, sweep: Path | None, data: str, limited: bool) -> str:

@@ -19,10 +19,9 @@ import yaml
 from mnist_lit import DIGITS
 from mnist_lit.config.options import flatten, is_compared
 from mnist_lit.errors import UserError
-from mnist_lit.run_folder import CONFIG, METRICS, PREDICTIONS, RESULT, SWEEP, UNFINISHED, find_old_format
+from mnist_lit.run_folder import CONFIG, DAMAGED, METRICS, PREDICTIONS, RESULT, SWEEP, UNFINISHED, find_old_format
 
 STUDY = "study.json"  # in the folder of a search
-NUMBERS = ("test_acc", "test_loss", "val_acc", "params", "fit_seconds", "train_samples_per_second", "seed")
 RESULTS = ("val_acc", "test_acc", "test_loss", "params", "fit_seconds", "train_samples_per_second")
 COMPARISONS = {
     "=": operator.eq, "!=": operator.ne, "<": operator.lt, ">": operator.gt, "<=": operator.le, ">=": operator.ge,
@@ -120,7 +119,7 @@ class Run:
             with np.load(path, allow_pickle=False) as file:
                 required = ("label", "prediction", "confidence")
                 return {name: file[name] for name in (*required, *(set(file.files) & {"probabilities"}))}
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except DAMAGED as error:
             raise UnreadableRun(f"{path}: {error}") from error
 
 
@@ -155,7 +154,7 @@ def read_search(folder: Path) -> dict[str, Any] | None:
     """The record of the search in a folder; None if there is none that can be read."""
     try:
         search = json.loads((folder / STUDY).read_text(encoding="utf-8"))
-        _ = [search[key] for key in ("objectives", "directions", "importances", "trials")]
+        _ = [search[key] for key in ("objectives", "importances", "trials")]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return dict(search)
@@ -240,7 +239,7 @@ def _find_problem(result: dict[str, Any]) -> str | None:
         return f"status is {status!r}, so this is not the result of a run"
     if status != "completed":
         return None
-    if wrong := [name for name in NUMBERS if not isinstance(result.get(name), int | float)]:
+    if wrong := [name for name in (*RESULTS, "seed") if not isinstance(result.get(name), int | float)]:
         return f"{', '.join(wrong)} should be a number"
     if not isinstance(result.get("data"), dict) or not isinstance(result["data"].get("test_size"), int):
         return "data.test_size should be a number"

@@ -11,10 +11,10 @@ from rich.text import Text
 
 from mnist_lit.console import plural
 from mnist_lit.reports.comparison import Comparison
-from mnist_lit.reports.leaderboard import Leaderboard, Row
+from mnist_lit.reports.leaderboard import BEST_FIRST, Leaderboard, Row
 from mnist_lit.reports.run_reader import RESULTS
 
-CHOICE = "The validation accuracy ranks the rows: the test set must not choose."
+CHOICE = "The rows are in the order of their validation accuracy, because the test set must not choose a network."
 # The columns that a narrow terminal hides, in this order.
 OPTIONAL = ("folder", "samples/s", "params", "95 % interval", "fit s", "tags")
 REFERENCES = ("published", "reference")
@@ -94,7 +94,8 @@ def format_mean_std(row: Row, metric: str) -> str:
 
 def print_boards(boards: Sequence[Leaderboard], problems: Sequence[str], top: int) -> None:
     console = Console()
-    console.print(CHOICE, end="\n\n")
+    if all(board.order == BEST_FIRST for board in boards):
+        console.print(CHOICE, end="\n\n")
     for board in boards:
         console.print(build_table(board, console, top) if board.rows else f"{board.title}: no completed runs")
         for title, text in list_footnotes(board):
@@ -150,7 +151,7 @@ def list_footnotes(board: Leaderboard) -> list[tuple[str, str]]:
         first = board.rows[0]
         notes.append(("To repeat the first row:", f"  {first.command}"))
         if first.together is not None:
-            together = f"  {first.together:.2%} of the test images, by the mean of their probabilities"
+            together = f"  {first.together:.2%} of the test images are right by the mean of their probabilities"
             notes.append((f"The {first.n} networks of the first row together:", together))
     pruned = [run for run in board.unfinished if run.result["status"] == "pruned"]
     others = [
@@ -180,7 +181,7 @@ def format_markdown_table(board: Leaderboard, top: int | None = None) -> str:
 
 
 def format_markdown(boards: Sequence[Leaderboard], problems: Sequence[str] = (), top: int | None = None) -> str:
-    lines = [CHOICE, ""]
+    lines = [CHOICE, ""] if all(board.order == BEST_FIRST for board in boards) else []
     for board in boards:
         lines += [f"## {board.title}", "", format_markdown_table(board, top)]
         for title, text in list_footnotes(board):
@@ -194,7 +195,7 @@ def format_csv(boards: Sequence[Leaderboard]) -> str:
     """One row for each configuration. Numbers are not rounded, for other programs."""
     columns = {name: value for board in boards for name, value in board.columns.items()}
     stream = io.StringIO()
-    writer = csv.writer(stream)
+    writer = csv.writer(stream, lineterminator="\n")
     spread = ("test_acc_std", "test_acc_low", "test_acc_high")
     writer.writerow(["group", "data", *columns, "tags", "limited", "n", *RESULTS, *spread, "folder", "command"])
     for board in boards:

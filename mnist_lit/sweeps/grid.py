@@ -1,4 +1,5 @@
-"""The story of a grid: check all jobs, run them through Hydra's launcher, print how each one ended, compare them."""
+"""What a grid does, step by step: it checks all jobs, runs them through Hydra's launcher, prints how each one ended,
+and compares them."""
 
 import sys
 import time

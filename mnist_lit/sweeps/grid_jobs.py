@@ -93,14 +93,15 @@ def check_jobs(config: DictConfig, context: HydraContext, jobs: Iterable[Job]) -
     Raises:
         UserError: with everything that is wrong in any job. An error of several jobs appears once.
     """
-    loader = context.config_loader
-    compose = partial(loader.load_sweep_config, config)
+    compose = partial(context.config_loader.load_sweep_config, config)
     checked, errors = [], list[str]()
     for job in jobs:
         try:
             composed = compose(list(job.overrides))
             name_job(composed, job.number, job.options)
-            run = check_composed(composed, loader)
+            run = check_composed(composed)
+            if run.trainer.fast_dev_run:
+                raise UserError("trainer.fast_dev_run=true: tries one run; leave out -m")
             checked.append((replace(job, folder=str(composed.hydra.sweep.subdir), config=run), run, composed))
         except UserError as error:
             errors += str(error).splitlines()
@@ -108,7 +109,7 @@ def check_jobs(config: DictConfig, context: HydraContext, jobs: Iterable[Job]) -
             errors += composition_errors(compose, job.overrides) or [str(error)]
     for _, run, composed in checked if not errors else ():
         try:
-            check_machine(run, composed, loader)
+            check_machine(run, composed)
         except UserError as error:
             errors += str(error).splitlines()
     if errors:
@@ -120,7 +121,10 @@ def name_job(composed: DictConfig, number: int, options: Sequence[tuple[str, str
     """Set the two values from which Hydra builds the name of the job's folder. TensorBoard shows the same name."""
     naming = composed.hydra.job.config.override_dirname
     if (naming.kv_sep, naming.item_sep) != ("=", ","):
-        raise UserError("hydra.job.config.override_dirname: only exclude_keys can be set; no shell needs quotes then")
+        raise UserError(
+            "hydra.job.config.override_dirname: only exclude_keys can be set. The separators are fixed, so that folder "
+            "names need no quotes in a shell"
+        )
     options = [option for option in options if option[0].lstrip("+") not in naming.exclude_keys]
     options = options or [("model", composed.hydra.runtime.choices.model)]
     with open_dict(composed):
@@ -141,7 +145,7 @@ def find_missing_mnist(jobs: Iterable[Job]) -> list[str | None]:
     reasons: dict[str, str | None] = {}  # each source of MNIST that is missing is tried once
     places = []
     for config in configs_of(jobs):
-        data, place = config.data, repr((config.data, config.trainer))
+        data, place = config.data, repr((config.data, config.trainer, config.scheduler, config.optimizer))
         if isinstance(data, IDXData):
             place = repr((data.name, data.root, data.folder, data.mirrors, data.files))
         places.append(place)

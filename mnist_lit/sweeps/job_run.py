@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,27 +11,24 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from mnist_lit.console import ConsoleHandler
-from mnist_lit.errors import UserError, describe_disk_error
+from mnist_lit.errors import describe_disk_error
 from mnist_lit.process import importing, stopping_with_parent
-from mnist_lit.run_folder import CONFIG, FINISHED, lock_folder, read_result, write_result
+from mnist_lit.run_folder import CONFIG, FINISHED, FolderInUse, lock_folder, read_result, write_result
 from mnist_lit.sweeps.sweep_folder import restore_job_config
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
 
-def run_sweep_job(cfg: DictConfig) -> float:
-    """Hydra's task function. Returns `val_acc`."""
+def run_sweep_job(cfg: DictConfig) -> None:
+    """Hydra's task function."""
     launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
     with stopping_with_parent() if launcher == "joblib" else nullcontext():
-        return float(train_or_resume(cfg, progress_bar=launcher == "basic")["val_acc"])
+        train_or_resume(cfg, progress_bar=launcher == "basic")
 
 
-def train_or_resume(cfg: DictConfig, *, progress_bar: bool, callbacks: "Sequence[Callback]" = ()) -> dict[str, Any]:
-    """Train the job, from its last checkpoint if it has one. A completed job is not trained again.
-
-    Returns the content of result.json.
-    """
+def train_or_resume(cfg: DictConfig, *, progress_bar: bool, callbacks: "Sequence[Callback]" = ()) -> None:
+    """Train the job, from its last checkpoint if it has one. A completed job is not trained again."""
     hydra = HydraConfig.get()
     folder = Path(hydra.runtime.output_dir)
     with importing():
@@ -40,10 +37,10 @@ def train_or_resume(cfg: DictConfig, *, progress_bar: bool, callbacks: "Sequence
     with lock_folder(folder), recording_failure(folder):
         result = read_finished(folder)
         if result and result["status"] == "completed":
-            return result
+            return
         restore_job_config(cfg, Path(hydra.sweep.dir), hydra.sweep.subdir)
         _set_status(folder, "running")  # if the process dies before the run writes its own record
-        return run_in(folder, cfg, resume=(folder / CONFIG).exists(), callbacks=callbacks)
+        run_in(folder, cfg, resume=(folder / CONFIG).exists(), callbacks=callbacks)
 
 
 def silence_console(progress_bar: bool) -> None:
@@ -81,9 +78,11 @@ def is_running(folder: Path) -> bool:
     """True if another process works in the folder."""
     if not folder.exists():
         return False
-    with suppress(UserError), lock_folder(folder):
-        return False
-    return True
+    try:
+        with lock_folder(folder):
+            return False
+    except FolderInUse:
+        return True
 
 
 def mark_for_rerun(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""The story of a search: check the space, open the study, run the trials in workers, print the best ones."""
+"""What a search does, step by step: check the space, open the study, run the trials in workers, print the best ones."""
 
 import multiprocessing
 import os
@@ -12,7 +12,6 @@ from pathlib import Path
 import optuna
 from hydra.core.utils import env_override, setup_globals
 from hydra.types import HydraContext
-from joblib import cpu_count
 from omegaconf import DictConfig, OmegaConf
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -20,10 +19,17 @@ from mnist_lit.config import SweepSection, parse_sweep
 from mnist_lit.console import plural, print_line
 from mnist_lit.errors import UserError, describe_disk_error
 from mnist_lit.preflight import exiting_on_error, overrides_for_digits
-from mnist_lit.process import RunInterrupted, raise_on_signal, raising_signals, set_signal_handler, stopping_with_parent
+from mnist_lit.process import (
+    RunInterrupted,
+    raise_on_signal,
+    raising_signals,
+    set_signal_handler,
+    stopping_with_parent,
+    usable_cores,
+)
 from mnist_lit.run_folder import lock_folder
 from mnist_lit.sweeps.grid_jobs import Job, check_jobs, configs_of, find_missing_mnist
-from mnist_lit.sweeps.job_progress import warn_about_digits
+from mnist_lit.sweeps.job_progress import introduce_lesson, print_lesson, warn_about_digits
 from mnist_lit.sweeps.search_results import print_results
 from mnist_lit.sweeps.search_space import SearchSpace, parse_space
 from mnist_lit.sweeps.search_study import (
@@ -57,18 +63,26 @@ def run_search(config: DictConfig, context: HydraContext, arguments: Sequence[st
     warn_about_digits(space.fixed)
     started = total - count_missing(study, total)
     print_line(f"search  {folder}: {plural(total, 'trial')}" + (f", {started} already started" if started else ""))
+    if config.lesson:
+        print_line(introduce_lesson(config.lesson))
     try:
         with lock, raising_signals():
             run_trials(study, Objective(config, context, sweep, space, folder, total))
         is_complete = print_results(study, sweep, space, folder, config)
+    except UserError as error:
+        sys.exit(f"error: {error}\nContinue with: {resume_command(config, folder)}")
     except (SearchStopped, OSError) as error:
         reason = describe_disk_error(error) or error
-        sys.exit(f"error: {reason}. Mend the disk or make room\nContinue with: {resume_command(config, folder)}")
+        sys.exit(
+            f"error: {reason}. Repair the disk or free some space\nContinue with: {resume_command(config, folder)}"
+        )
     except LOST_STORAGE as error:
         sys.exit(f"error: {describe_lost_storage(sweep, error)}\nContinue with: {resume_command(config, folder)}")
     except RunInterrupted:
         print_line(f"The search was stopped. Continue with: {resume_command(config, folder)}")
         raise
+    if config.lesson:
+        print_lesson(config.lesson, folder)
     if not is_complete:
         sys.exit(1)
 
@@ -85,6 +99,9 @@ def check_space(config: DictConfig, context: HydraContext, sweep: SweepSection, 
         raise UserError("sweep.storage: several machines share it, so name the study: sweep.study=NAME")
     if sweep.sampler == "cmaes" and not any(hasattr(axis, "low") for axis in space.axes.values()):
         raise UserError("sweep.sampler=cmaes: searches numbers only; name a range or an interval, or use tpe")
+    subdir = str(OmegaConf.to_container(config.hydra.sweep)["subdir"])  # type: ignore[index,call-overload]
+    if "hydra.job.num" not in subdir:
+        raise UserError(f"hydra.sweep.subdir={subdir}: several trials would use this folder; add ${{hydra.job.num}}")
     jobs = check_edges(config, context, space)
     if sweep.pruner != "none" and any(run.trainer.devices > 1 for run in configs_of(jobs)):
         raise UserError(f"sweep.pruner={sweep.pruner}: cannot stop the ranks of trainer.devices; use none")
@@ -134,7 +151,7 @@ def run_trials_here(objective: Objective, worker: int = 0) -> None:
 def run_workers(objective: Objective, workers: int) -> bool:
     """Run trials in processes. Returns True if all of them ended without an error."""
     spawn = multiprocessing.get_context("spawn")
-    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, cpu_count() // workers)))
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, usable_cores() // workers)))
     with env_override({"OMP_NUM_THREADS": threads}):  # torch reads it once, when it is imported
         processes = [spawn.Process(target=run_worker, args=(objective, worker)) for worker in range(workers)]
         # A new worker has no handler for Ctrl-C yet, so it inherits that Ctrl-C is ignored. This process stops it.

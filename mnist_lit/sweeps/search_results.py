@@ -82,7 +82,6 @@ def write_study_json(
 ) -> None:
     content = {
         "objectives": list(objectives),
-        "directions": [direction.name.lower() for direction in study.directions],
         "importances": importances,
         "trials": [to_json(trial) for trial in counted_trials(study)],
     }

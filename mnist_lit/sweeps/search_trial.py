@@ -65,7 +65,7 @@ class Objective:
         name_job(job, folder_number(trial), options)
         folder = self.folder / str(job.hydra.sweep.subdir)
         try:
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             with lock_folder(folder):  # shows other processes that this one is alive
                 trial.set_user_attr("folder", str(folder.absolute()))
                 trial.set_user_attr("host", HOST)

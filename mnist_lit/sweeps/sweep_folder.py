@@ -149,8 +149,8 @@ def _check_same_sweep(folder: Path, kind: str, now: list[list[str]]) -> None:
         raise UserError(
             f"sweep.resume={folder}: holds another sweep"
             + (f", of {len(before)} jobs where this one has {len(now)}" if len(before) != len(now) else "")
-            + (f"; only there: {' '.join(only_old)}" if only_old else "")
-            + (f"; only here: {' '.join(only_new)}" if only_new else "")
+            + (f"; only in the sweep of this folder: {' '.join(only_old)}" if only_old else "")
+            + (f"; only in this command: {' '.join(only_new)}" if only_new else "")
             + ". Repeat the command that started it"
         )
 

@@ -18,7 +18,7 @@ from mnist_lit.models.classifier import DigitClassifier, class_path
 from mnist_lit.process import RunInterrupted, handled_signals
 from mnist_lit.training.step import LossNotFinite
 
-VALIDATION_LIMIT = 3.0  # seconds that a validation may go on after a signal; a kill often follows soon
+VALIDATION_LIMIT = 3.0  # seconds that a validation may go on after a signal; SIGKILL often follows a few seconds later
 
 
 class Stopwatch(Callback):

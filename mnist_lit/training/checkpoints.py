@@ -43,6 +43,7 @@ def recover_checkpoint(folder: Path) -> Path | None:
     Raises:
         UserError: if there are checkpoints, but none that can be read.
     """
+    remove_leftovers(folder.parent)
     remove_leftovers(folder)
     damaged: dict[Path, UserError] = {}
     for path in (folder / LAST, folder / PREVIOUS, folder / BEST):
@@ -57,7 +58,7 @@ def recover_checkpoint(folder: Path) -> Path | None:
             log.warning(f"{reason}. The run continues from the one before it, {path.name}")
             with suppress(FileNotFoundError):  # another rank was faster
                 bad.replace(bad.with_name(f"{bad.name}.damaged"))
-        if path.name == BEST:  # a run that ended before it could write last.ckpt may have no epoch left to write it
+        if path.name == BEST:  # if no epoch is left to train, nothing else would write last.ckpt
             with atomic_file(folder / LAST) as stream:
                 stream.write(path.read_bytes())
         return path

@@ -36,13 +36,13 @@ def check_accelerator(accelerator: str, devices: int, precision: str) -> None:
         )
     if accelerator == "mps" and not torch.backends.mps.is_available():
         raise UserError(f"trainer.accelerator=mps: torch {torch.__version__} finds no Apple GPU. {_legal_choices()}")
-    if accelerator == "gpu":
-        found = torch.cuda.device_count() + int(torch.backends.mps.is_available())
-        if found < devices:
-            raise UserError(
-                f"trainer.accelerator=gpu trainer.devices={devices}: torch {torch.__version__} finds {found} GPUs. "
-                f"{_legal_choices()}"
-            )
+    kind = device_type(accelerator)
+    found = {"cuda": torch.cuda.device_count(), "mps": 1}.get(kind, 0)
+    if (accelerator == "gpu" or kind != "cpu") and found < devices:
+        raise UserError(
+            f"trainer.accelerator={accelerator} trainer.devices={devices}: torch {torch.__version__} finds "
+            f"{plural(found, 'GPU')}. {_legal_choices()}; several processes on the CPU with trainer.accelerator=cpu"
+        )
 
 
 def _legal_choices() -> str:

@@ -66,7 +66,7 @@ def run_config(
         raise
     except LossNotFinite as error:
         last = folder / CHECKPOINTS / LAST
-        where = f"{last} is from before" if last.exists() else "No checkpoint had been written"
+        where = f"{last} was saved before this step and is good" if last.exists() else "No checkpoint had been written"
         raise UserError(f"{error}. {where}") from error
     except Exception as error:  # Lightning's TensorBoard logger raises a ValueError for an error of the disk
         reason = describe_disk_error(error)
@@ -75,7 +75,7 @@ def run_config(
         has_begun = (folder / CONFIG).exists()
         again = f"continue with: {resume_command(folder)}" if has_begun else f"start again with: {origin['command']}"
         untouched = "The last checkpoint is untouched. " if (folder / CHECKPOINTS / LAST).exists() else ""
-        raise UserError(f"{reason}. {untouched}Mend the disk or make room, then {again}") from error
+        raise UserError(f"{reason}. {untouched}Repair the disk or free some space, then {again}") from error
 
 
 def _report_no_disk_errors(failure: threading.ExceptHookArgs) -> None:

@@ -172,7 +172,7 @@ class MetricsCSV(Logger):
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
-        assert step is not None
+        step = max(self._rows, default=0) if step is None else step
         self._rows.setdefault(step, {"step": step}).update(metrics)
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:

@@ -59,14 +59,17 @@ class PartProfiler(_FitProfiler, SimpleProfiler):
 
 
 class FunctionProfiler(_FitProfiler):
-    """Python's own profiler over the epochs, with their validations. It makes small networks half as slow again."""
+    """Python's own profiler over the epochs, with their validations. With it, a small network takes 1.5 times
+    as long."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self._profile = cProfile.Profile()
+        self._has_run = False
 
     def start(self, action_name: str) -> None:
         if action_name == EPOCH:
+            self._has_run = True
             self._profile.enable()
 
     def stop(self, action_name: str) -> None:
@@ -74,6 +77,8 @@ class FunctionProfiler(_FitProfiler):
             self._profile.disable()
 
     def summary(self) -> str:
+        if not self._has_run:  # a run that was resumed after its last epoch
+            return "No epoch was trained.\n"
         text = io.StringIO()
         pstats.Stats(self._profile, stream=text).strip_dirs().sort_stats("tottime").print_stats(MOST_FUNCTIONS)
         return text.getvalue()

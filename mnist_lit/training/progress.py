@@ -149,9 +149,6 @@ class RunProgress(ProgressBar):
         for hook in ("on_train_start", "on_train_batch_end", "on_train_epoch_end"):
             setattr(self, hook, lambda *_: None)
 
-    def enable(self) -> None:
-        """Lightning calls this after its BatchSizeFinder."""
-
     def on_sanity_check_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         log.info(_format_metrics("untrained", trainer.callback_metrics) + "  (guessing gets about 10 %)")
 

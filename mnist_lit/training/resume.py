@@ -100,9 +100,9 @@ def _check_schedule(folder: Path, config: TrainConfig, epochs: int) -> None:
         planned, name = config.trainer.max_epochs, read_result(folder).get("choices", {}).get("scheduler")
         raise UserError(
             f"trainer.max_epochs={epochs}: scheduler={name or config.scheduler.target} spreads the learning rate over "
-            f"the whole run, and this run was planned for {plural(planned, 'epoch')}. With another number it would "
-            f"have been another run from its first step. Legal here: {planned}. Runs with scheduler=none or step can "
-            "be longer"
+            f"the whole run, and this run was planned for {plural(planned, 'epoch')}. With another "
+            "number of epochs, the learning rates would have been different from the first step on. "
+            f"Legal here: {planned}. Runs with scheduler=none or step can be longer"
         )
 
 

@@ -1,4 +1,4 @@
-"""The story of a run: `train(config, folder)` fits a network, tests its best checkpoint and records everything."""
+"""What a run does, step by step: `train(config, folder)` fits a network, tests its best checkpoint and records all."""
 
 import logging
 from collections.abc import Sequence

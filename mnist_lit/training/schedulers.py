@@ -29,7 +29,7 @@ def describe_schedule(scheduler: ClassSection, optimizer: ClassSection, total_st
     kind = str(scheduler.target).rpartition(".")[2]
     if scheduler.target is None:
         return "constant learning rate"
-    if lr is None:
+    if lr is None or isinstance(options.get("max_lr"), list):
         return describe_section(scheduler)
     if kind == "CosineAnnealingLR":
         return f"cosine from {lr:g} to {options.get('eta_min', 0):g} over {options.get('T_max', total_steps):,} steps"
@@ -39,7 +39,9 @@ def describe_schedule(scheduler: ClassSection, optimizer: ClassSection, total_st
         rising = round(steps * options.get("pct_start", 0.3))
         return f"one cycle from {start:g} to {peak:g} in {rising:,} steps, then to {end:g} in {steps - rising:,}"
     if kind == "EpochStepLR":
-        return f"{lr:g} at first, times {options['gamma']:g} after every {plural(options['step_size'], 'epoch')}"
+        return (
+            f"{lr:g} at first, times {options.get('gamma', 0.1):g} after every {plural(options['step_size'], 'epoch')}"
+        )
     return describe_section(scheduler)
 
 

@@ -23,7 +23,7 @@ from mnist_lit.training.cuda_graph import ReplayedSteps, can_replay
 
 # the mini-batches of one optimizer step → their mean loss and their outputs, without their graph
 Step = Callable[[list[MiniBatch]], tuple[Tensor, Tensor]]
-HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
+HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")  # of networks and callbacks
 
 
 class BlockSteps:
@@ -70,7 +70,7 @@ def needs_lightning(trainer: Any, model: LightningModule) -> bool:
     return (
         trainer.world_size > 1
         or getattr(trainer.precision_plugin, "scaler", None) is not None
-        or any(getattr(type(model), hook) is not getattr(LightningModule, hook) for hook in HOOKS)
+        or any(getattr(type(model), hook) is not getattr(LightningModule, hook) for hook in (*HOOKS, "backward"))
         or any(getattr(type(it), hook) is not getattr(Callback, hook) for it in trainer.callbacks for hook in HOOKS)
         or not private_apis.usable(private_apis.STEP_COUNTER)
     )

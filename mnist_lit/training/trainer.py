@@ -22,7 +22,7 @@ from mnist_lit.data.datasets import Split, Splits
 from mnist_lit.run_folder import CHECKPOINTS, LAST, METRICS, PICTURES, PREDICTIONS
 from mnist_lit.training.callbacks import RandomState, StopEarly, StopOnSignal, Stopwatch
 from mnist_lit.training.checkpoints import CheckpointEvery, DurableCheckpointIO, checkpoint_callbacks
-from mnist_lit.training.devices import cluster_environment, precision_plugins
+from mnist_lit.training.devices import OneProcess, cluster_environment, precision_plugins
 from mnist_lit.training.loggers import MetricsCSV, build_loggers
 from mnist_lit.training.profilers import build_profiler
 from mnist_lit.training.progress import RunProgress
@@ -56,18 +56,18 @@ def build_trainer(
             ),
             *([] if is_trial else [PredictionWriter(folder / PREDICTIONS), PredictionPictures(folder / PICTURES)]),
             *dashboard_callbacks(config, folder),
+            *build_callbacks(config),  # before those that save: a checkpoint has what they did in this step
+            *callbacks,
             RandomState(),
             StopOnSignal(checkpoints / LAST),
             *_timed_checkpoints(config, checkpoints / LAST),
             *_early_stopping(config),
-            *build_callbacks(config),
-            *callbacks,
             *checkpoint_callbacks(checkpoints, config.checkpoint.monitor, config.checkpoint.mode),
         ],
         plugins=[DurableCheckpointIO(), environment, *precision_plugins(precision, config.trainer.accelerator)],
         profiler=build_profiler(config.trainer.profiler, folder),
-        num_sanity_val_steps=0 if resumed_at else -1,  # -1: all of it, for the accuracy of guessing
-        log_every_n_steps=1,  # counts blocks, and only for Lightning's own logging, which is not used
+        num_sanity_val_steps=0 if resumed_at else -1,  # -1: all images; it shows the accuracy before training
+        log_every_n_steps=1,  # what callbacks log with self.log is written at every block
         enable_model_summary=False,
         default_root_dir=folder,
     )
@@ -123,6 +123,7 @@ def _fit_on_noise(config: TrainConfig, folder: Path, callbacks: Sequence[Callbac
     trainer = Trainer(
         accelerator="cpu",
         devices=1,
+        plugins=[OneProcess()],
         max_epochs=config.trainer.max_epochs,
         logger=MetricsCSV(folder / METRICS) if has_logger else False,
         callbacks=[*callbacks, _StopAfterEpoch()],

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from tensorboard.plugins.projector import ProjectorConfig
+from torch.utils.tensorboard import SummaryWriter
 
-from mnist_lit.dashboards import class_metrics, galleries, network_views
+from mnist_lit.dashboards import class_metrics, galleries, network_views, prediction_callbacks
 from mnist_lit.dashboards.galleries import CAPTION, GAP, SCALE, draw_gallery
 from mnist_lit.dashboards.network_views import penultimate_features
+from mnist_lit.dashboards.prediction_callbacks import drawn_names
 from mnist_lit.dashboards.tensorboard_logger import TensorBoard
 from mnist_lit.data.datasets import load_digits
 from mnist_lit.models import CNN, MLP
@@ -71,7 +74,7 @@ def test_the_projector_has_labels_and_a_picture_for_each_point(run: Start) -> No
 
 def test_other_classes_are_shown_by_name(run: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("T-shirt/top", *(f"class {index}" for index in range(1, 9)), "Ankle boot")
-    for module in (class_metrics, galleries, network_views):
+    for module in (class_metrics, prediction_callbacks, network_views):
         monkeypatch.setattr(module, "class_names", lambda trainer: names)
     done = run("callbacks=all")
     tags = events(done).Tags()
@@ -188,3 +191,19 @@ def test_dashboards_do_not_change_the_weights(run: Start) -> None:
         for choice in ("all", "none")
     }
     assert len(digests) == 1
+
+
+def test_a_network_that_cannot_be_traced_has_no_graph_and_the_run_goes_on(
+    run: Start, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("torch.jit.trace a dynamo-optimized function")
+
+    monkeypatch.setattr(SummaryWriter, "add_graph", fail)
+    assert run("callbacks.graph=true", "trainer.max_epochs=1").result["status"] == "completed"
+    assert "callbacks.graph: this network cannot be traced" in caplog.text
+
+
+def test_pictures_name_classes_that_their_font_lacks_by_number() -> None:
+    trainer = SimpleNamespace(datamodule=SimpleNamespace(classes=("衣服", "bag", *"23456789")))
+    assert drawn_names(trainer) == ["0", "bag", *"23456789"]  # type: ignore[arg-type]

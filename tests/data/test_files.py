@@ -14,7 +14,15 @@ from pathlib import Path
 import pytest
 import torchvision
 
-from mnist_lit.data.files import MNIST_FILES, DataUnavailable, FileSet, ensure_files, find_faults, torchvision_mirrors
+from mnist_lit.data.files import (
+    MNIST_FILES,
+    DataFile,
+    DataUnavailable,
+    FileSet,
+    ensure_files,
+    find_faults,
+    torchvision_mirrors,
+)
 from mnist_lit.errors import UserError
 from tests.configs import compose_config
 from tests.conftest import Outcome
@@ -280,3 +288,23 @@ def test_processes_that_start_together_download_once(archives: Path, mirror: Ser
     assert [process.wait() for process in processes] == [0] * 8
     assert find_faults(FileSet(root=tmp_path / "new")) == {}
     assert sorted(server.requests) == sorted(f"/{file.name}.gz" for file in MNIST_FILES.values())
+
+
+@pytest.mark.parametrize(
+    "content", [b"<html>Log in first</html>", gzip.compress(bytes(1000))[:20]], ids=["page", "cut off"]
+)
+def test_a_download_that_is_no_archive_is_an_error_that_the_next_start_repairs(
+    content: bytes, archives: Path, mirror: Serve, tmp_path: Path
+) -> None:
+    """A data set of one's own may name no checksums, and a network may ask for a login."""
+    files = {role: DataFile(file.name) for role, file in MNIST_FILES.items()}
+    good = {path: path.read_bytes() for path in archives.iterdir()}
+    for path in good:
+        path.write_bytes(content)
+    own = FileSet(name="own", root=tmp_path / "own", files=files, mirrors=[mirror(archives).url])
+    with pytest.raises(UserError, match=r"train-images-idx3-ubyte.gz: is not a complete .gz file"):
+        ensure_files(own)
+    for path, whole in good.items():
+        path.write_bytes(whole)
+    ensure_files(own)
+    assert not find_faults(FileSet(root=tmp_path / "own"))

@@ -142,3 +142,19 @@ def test_on_a_phone_the_answer_stands_right_under_the_pad(page: Any) -> None:
     for upper, lower in pairwise(boxes):
         assert upper["y"] + upper["height"] <= lower["y"]
     assert boxes[1]["y"] + boxes[1]["height"] < 740
+
+
+def test_a_picture_that_comes_while_another_is_read_is_sent_whole(page: Any) -> None:
+    content = list(STYLES["squared paper"](4, np.random.default_rng(0)))
+    page.evaluate(
+        """content => {
+            const file = new File([new Uint8Array(content)], "four.jpg"), send = window.fetch;
+            window.sent = [];
+            window.fetch = (url, options) => { sent.push(options.body.size); return send(url, options); };
+            readFile(file);
+            readFile(file);
+        }""",
+        content,
+    )
+    wait_until(page, "at('answer').textContent === '4' && !busy && sent.length === 2")
+    assert page.evaluate("sent") == [len(content)] * 2

@@ -20,7 +20,7 @@ from mnist_lit.evaluation.run_evaluation import (
     fit_temperature,
     recorded_config,
 )
-from mnist_lit.run_folder import read_result, write_result
+from mnist_lit.run_folder import best_checkpoint, read_result, write_result
 from tests.conftest import Run
 from tests.test_extending import write_idx
 
@@ -175,3 +175,13 @@ def test_answers_of_a_run_that_goes_on_are_not_used(run: Callable[..., Run]) -> 
     assert evaluate_ensemble(folders).accuracies[0] < 0.5, "answers of a completed run are used"
     write_result(folders[0], read_result(folders[0]) | {"status": "interrupted"})
     assert evaluate_ensemble(folders) == together
+
+
+@pytest.mark.parametrize("loss", ["mse", "l1", "cross_entropy"])
+def test_the_loss_is_that_of_the_run(loss: str, run: Callable[..., Run], tmp_path: Path) -> None:
+    output = "logits" if loss == "cross_entropy" else "softmax"
+    done = run(f"loss={loss}", f"model.output={output}", "trainer.max_epochs=1")
+    alone = tmp_path / "alone.ckpt"
+    shutil.copy(best_checkpoint(done.folder), alone)
+    for place in (done.folder, alone):
+        assert evaluate_run(place).test_loss == pytest.approx(done.result["test_loss"], abs=2e-6)

@@ -63,11 +63,11 @@ def test_text_shows_the_names_of_other_classes_and_fits_80_columns() -> None:
     assert len({len(line) for line in (header, *lines)}) == 1
 
 
-def test_an_eleventh_column_counts_unread_images() -> None:
+def test_an_eleventh_column_counts_images_without_an_answer() -> None:
     counts = np.zeros((10, 11), dtype=int)
     counts[3, 10] = 4
     head, *rows = format_confusion_matrix(counts).splitlines()
-    assert head.split()[-1] == "unread"
+    assert head.split()[-1] == "none"
     assert rows[3].split()[-1] == "4"
 
 

@@ -91,3 +91,11 @@ def test_the_command_compares_six_runs_in_80_columns(tmp_path: Path) -> None:
     assert "Holm" in printed
     with pytest.raises(UserError, match="at least two runs"):
         CliRunner().invoke(app, ["compare", folders[0]], catch_exceptions=False)
+
+
+def test_the_words_of_lessons_and_where_the_data_are_make_no_difference(tmp_path: Path) -> None:
+    for number, (point, root) in enumerate((("All train.", "data"), ("Some train.", "elsewhere"))):
+        config = {"lesson": {"shows": "x", "point": point}, "data": {"name": "mnist", "batch_size": 64, "root": root}}
+        write_predictions(write_run(tmp_path / str(number), lr=0.1 + number, config=config), np.arange(10) < 9)
+    compared = compare_runs([read_run(tmp_path / "0"), read_run(tmp_path / "1")])
+    assert compared.options == {"optimizer.lr": (0.1, 1.1)}

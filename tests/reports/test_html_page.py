@@ -224,3 +224,14 @@ def test_the_images_of_the_worst_mistakes_are_in_the_page(script: Any, tmp_path:
     plots = re.search(r'id="plots">(.*?)</script>', text)
     assert plots
     assert json.loads(plots[1])["g1"]["curves"]
+
+
+def test_the_filter_of_a_row_knows_all_its_options(tmp_path: Path) -> None:
+    for number in range(3):
+        options = dict.fromkeys(("val_size", "train_size", "split_seed", "label_noise"), number)
+        data, model = {"name": "mnist", **options}, {"_target_": "x.MLP", "hidden": [64, 64 + number // 2]}
+        write_run(tmp_path / "sweep" / str(number), lr=0.1 if number else 0.2, config={"data": data, "model": model})
+    (tmp_path / "sweep" / "sweep.yaml").write_text("grid: []\n", encoding="utf-8")
+    rows = [set(text.split()) for text in re.findall(r'data-options="([^"]*)"', write_page(tmp_path))]
+    assert sorted("lr=0.1" in row for row in rows) == [False, True, True], "most rows have it, and the filter finds it"
+    assert sum("hidden=[64,64]" in row for row in rows) == 2

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from mnist_lit.config.schema import MNIST_MODULE
 from mnist_lit.errors import UserError
+from mnist_lit.reports.html_page import render_page
 from mnist_lit.reports.leaderboard import build_leaderboard, build_leaderboards, sort_rows
 from mnist_lit.reports.run_reader import filter_runs, find_runs, parse_since
 from tests.reports.written_runs import write_grid, write_run, write_search
@@ -166,3 +168,25 @@ def test_since_takes_a_duration_a_date_and_a_time() -> None:
     for text in ("yesterday", "3", "99999999999d"):
         with pytest.raises(UserError, match=f"--since {text}: should be like 3d"):
             parse_since(text)
+
+
+def test_a_sweep_of_many_options_without_a_completed_job_has_a_board(tmp_path: Path) -> None:
+    options = ("batch_size", "val_size", "train_size", "split_seed", "label_noise", "mean")
+    for number in range(2):
+        config = {"data": {"name": "mnist", **dict.fromkeys(options, number)}}
+        write_run(tmp_path / "sweep" / str(number), config=config, status="failed")
+    (tmp_path / "sweep" / "sweep.yaml").write_text("search: []\n", encoding="utf-8")
+    (board,) = build_leaderboards(find_runs(tmp_path)[0])
+    assert board.rows == ()
+    assert board.title == "Search sweep on mnist", "while it runs, too"
+    page = render_page([board], (), tmp_path / "page.html", 20)
+    assert "Not finished" in page
+
+
+def test_an_option_of_a_data_set_from_outside_makes_a_row_of_its_own(tmp_path: Path) -> None:
+    for target, rows in (("my_data.PictureFolder", 2), (MNIST_MODULE, 1)):
+        for folder in ("a", "b"):
+            data = {"_target_": target, "name": "pictures", "folder": folder}
+            write_run(tmp_path / target / folder, config={"data": data})
+        board = build_leaderboard(find_runs(tmp_path / target)[0])
+        assert len(board.rows) == rows

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +215,41 @@ def test_the_networks_of_the_first_row_are_shown_together(tmp_path: Path) -> Non
     assert "100.00% of the test images" in text
     write_predictions(tmp_path / "0", label >= 0)
     assert "together" not in format_markdown(build_leaderboards(find_runs(tmp_path)[0]))
+
+
+def test_lines_of_csv_end_as_those_of_other_programs_and_unreadable_runs_are_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "good")
+    write_run(tmp_path / "bad")
+    (tmp_path / "bad" / "config.yaml").write_text("{", encoding="utf-8")
+    done = CliRunner().invoke(app, ["report", str(tmp_path), "--csv"], catch_exceptions=False)
+    assert "\r" not in done.stdout
+    assert f"not readable: {tmp_path / 'bad' / 'config.yaml'}" in done.stderr
+
+
+def test_another_order_does_not_claim_that_validation_decides(tmp_path: Path) -> None:
+    write_grid(tmp_path / "grid", 0.1, 0.2)
+    assert "order of their validation accuracy" in report(tmp_path)
+    for options in (("--sort", "lr"), ("--sort", "lr", "--markdown")):
+        assert "order of their validation accuracy" not in report(tmp_path, *options)
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "empty": lambda whole: b"",
+    "no archive": lambda whole: b"PK\x03\x04 and no more",
+    "cut off": lambda whole: whole[: len(whole) // 2],
+    "damaged": lambda whole: whole[:200] + bytes(2000) + whole[2200:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_damaged_predictions_are_treated_as_missing(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    for number in range(2):
+        folder = write_run(tmp_path / str(number), seed=number)
+        write_predictions(folder, np.arange(1000) < 900, probabilities=np.random.default_rng(0).random((1000, 10)))
+    file = tmp_path / "1" / "test_predictions.npz"
+    file.write_bytes(damage(file.read_bytes()))
+    assert "mnist" in report(tmp_path)
+    report(tmp_path, "--html", str(tmp_path / "page.html"))
+    done = CliRunner().invoke(app, ["compare", str(tmp_path / "0"), str(tmp_path / "1")])
+    assert isinstance(done.exception, UserError)
+    assert "no predictions to compare" in str(done.exception)

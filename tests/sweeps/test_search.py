@@ -90,6 +90,7 @@ BAD = [
     ([LR, "sweep.storage=nonsense", "sweep.study=x"], "sweep.storage=URL: cannot be opened"),
     ([LR, "sweep.resume=nowhere"], "sweep.resume=nowhere: is not the folder of a search"),
     ([LR, "hydra/launcher=joblib"], "sweep.workers=N"),
+    ([LR, "hydra.sweep.subdir=x"], "hydra.sweep.subdir=x: several trials would use this folder"),
     (
         ["data.batch_size=interval(16,128)"],
         "data.batch_size=16.0: should be a whole number; write int(interval(16,128))",
@@ -104,11 +105,11 @@ def test_bad_input_is_one_clear_error_and_leaves_no_files(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
-        options = [text for text in arguments if text.startswith(("sweep.", "hydra/"))]
+        options = [text for text in arguments if text.startswith(("sweep.", "hydra"))]
         config = compose("train", ["hydra/sweeper=optuna", *options], return_hydra_config=True)
         context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
         with pytest.raises(SystemExit) as caught:
-            run_search(config, context, [*QUICK, *(text for text in arguments if "hydra/" not in text)])
+            run_search(config, context, [*QUICK, *(text for text in arguments if "hydra" not in text)])
     assert named in str(caught.value)
     assert "secret" not in str(caught.value)
     assert not list(tmp_path.iterdir())

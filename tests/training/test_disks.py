@@ -152,7 +152,10 @@ def test_a_full_disk_before_the_run_begins_is_one_clear_error(
     done = script(*TINY, "hydra.run.dir=run")
     assert done.code == 1
     assert "Traceback" not in done.output
-    assert "error: run/FILE cannot be written: No space left on device. Mend the disk or make room, then" in done.output
+    assert (
+        "error: run/FILE cannot be written: No space left on device. Repair the disk or free some space, then"
+        in done.output
+    )
     assert "resume=" not in done.output
     assert not [name for name in (CONFIG, RESULT, CHECKPOINTS) if (tmp_path / "run" / name).exists()]
 
@@ -169,7 +172,7 @@ def test_a_full_disk_that_lightning_reports_as_another_error_is_one_clear_error(
     done = script(*TINY, "callbacks=none", "hydra.run.dir=run")
     assert done.code == 1
     assert "Traceback" not in done.output
-    assert "error: run/events cannot be written: No space left on device. Mend" in done.output
+    assert "error: run/events cannot be written: No space left on device. Repair" in done.output
     assert "continue with: python" in done.output
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from mnist_lit.errors import UserError
 from mnist_lit.run_folder import METRICS, PREDICTIONS, RESULT
@@ -132,3 +133,13 @@ def torchrun(folder: Path, *arguments: str) -> "subprocess.CompletedProcess[str]
         timeout=200,
         check=False,
     )
+
+
+@pytest.mark.parametrize("accelerator", ["auto", "gpu"])
+def test_more_devices_than_gpus_are_an_error(accelerator: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    check_accelerator(accelerator, 1, "32-true")
+    check_accelerator("cpu", 2, "32-true")
+    with pytest.raises(UserError, match=f"trainer.accelerator={accelerator} trainer.devices=2: .* finds 1 GPU"):
+        check_accelerator(accelerator, 2, "32-true")

@@ -133,3 +133,11 @@ def test_a_run_goes_on_when_wandb_goes_away_and_keeps_its_data(
     assert result["status"] == "completed"
     assert "Use `wandb sync`" in capfd.readouterr().err
     assert list((tmp_path / "run").glob("wandb/run-*/*.wandb"))
+
+
+def test_metrics_without_a_step_join_the_last_row(tmp_path: Path) -> None:
+    logger = loggers.MetricsCSV(tmp_path / "metrics.csv")
+    logger.log_metrics({"a": 1.0}, 5)
+    logger.log_metrics({"b": 2.0})  # as callbacks of Lightning may call it
+    logger.save()
+    assert (tmp_path / "metrics.csv").read_text(encoding="utf-8").split() == ["step,a,b", "5,1.0,2.0"]

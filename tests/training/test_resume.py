@@ -122,6 +122,7 @@ COMBINATIONS = [
     ["convnet", "adamw", "onecycle"],
     ["accumulated", "adam", "cosine"],
     ["mixed", "adam", "cosine"],
+    ["averaged", "adam", "none"],
 ]
 QUICK_COMBINATION = ["dropout", "adam", "onecycle"]
 
@@ -135,6 +136,7 @@ def make_options(model: str, optimizer: str, scheduler: str) -> list[str]:
         ],
         "accumulated": ["trainer.accumulate_grad_batches=2", "trainer.limit_train_batches=40", "data.batch_size=16"],
         "mixed": ["model=cnn", "trainer.precision=bf16-mixed"],
+        "averaged": ["+callbacks.average={_target_: lightning.pytorch.callbacks.EMAWeightAveraging, decay: 0.9}"],
         "convnet": ["model=convnet", "model.channels=[4,8]", "model.dropout=0.3"],
     }.get(model, [f"model={model}"])
     return [*models, f"optimizer={optimizer}", f"scheduler={scheduler}"]

@@ -302,3 +302,13 @@ def test_a_warning_says_that_the_test_lacks_a_late_change_of_the_weights(
         with caplog.at_level("WARNING"):
             train(compose_config(*TINY), tmp_path / name, {}, callbacks=callbacks)
         assert ("which does not have this change" in caplog.text.replace("\n", " ")) is (name == "changed")
+
+
+@pytest.mark.slow
+def test_the_function_profile_of_a_run_that_is_resumed_for_its_test_is_no_error(run: Start) -> None:
+    done = run("trainer.profiler=advanced", "trainer.max_epochs=1")
+    again = train(
+        compose_config(*TINY, "trainer.profiler=advanced", "trainer.max_epochs=1"), done.folder, {}, resume=True
+    )
+    assert again["status"] == "completed"
+    assert "No epoch was trained" in (done.folder / "profile.txt").read_text(encoding="utf-8")

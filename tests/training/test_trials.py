@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -153,3 +154,27 @@ def read_scalars(run: Run, tag: str) -> list[tuple[int, float]]:
     events = EventAccumulator(str(run.folder))
     events.Reload()
     return [(event.step, event.value) for event in events.Scalars(tag)]
+
+
+@pytest.mark.slow
+def test_a_run_from_other_weights_resumes_without_the_other_run(script: Script, run: Start, tmp_path: Path) -> None:
+    other = run()
+    tuned = [*TINY, f"init_from={other.folder}", "scheduler=none", "hydra.run.dir=tuned"]
+    assert script(*tuned).code == 0
+    shutil.rmtree(other.folder)
+    done = script("resume=tuned", "trainer.max_epochs=3")
+    assert done.code == 0, done.output
+    again = script(*tuned[:-1], "hydra.run.dir=again")
+    assert again.code == 1
+    assert f"init_from={other.folder}: there is no such run or checkpoint" in again.output
+
+
+@pytest.mark.slow
+def test_a_preset_of_ones_own_that_tries_one_run_is_no_job_of_a_sweep(script: Script, tmp_path: Path) -> None:
+    folder = tmp_path / "own" / "experiment"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("# @package _global_\ntrainer: {fast_dev_run: true}\n", encoding="utf-8")
+    done = script("--config-dir", "own", "-m", *TINY, "experiment=mine", "seed=0,1")
+    assert done.code == 1
+    assert "trainer.fast_dev_run=true: tries one run; leave out -m" in done.output
+    assert not (tmp_path / "outputs").exists()

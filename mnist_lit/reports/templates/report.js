@@ -115,8 +115,8 @@ function redraw(section) {
 // Each word has to be in the row. A word with `=` has to be one of its options.
 function matches(row, words) {
   const text = row.textContent.toLowerCase();
-  const options = `${row.dataset.options}, `.toLowerCase();
-  return words.every((word) => (word.includes("=") ? `, ${options}`.includes(`, ${word}, `) : text.includes(word)));
+  const options = row.dataset.options.toLowerCase().split(" ");
+  return words.every((word) => (word.includes("=") ? options.includes(word) : text.includes(word)));
 }
 
 function sortBy(table, column, direction) {
