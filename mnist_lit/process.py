@@ -28,8 +28,9 @@ INJECTED_LIBRARIES = ("LD_PRELOAD", "DYLD_INSERT_LIBRARIES", "CUDA_INJECTION64_P
 Handler = Callable[[int, FrameType | None], None]
 
 # libgomp reads this when torch is imported. By default a thread that waits for another one spins 300,000 times. That
-# costs nothing when the run has the cores for itself, but it takes the core away from other work.
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+# costs nothing when the run has the cores for itself, but it takes the core away from other work. See also waiting.py.
+SPIN_COUNT = "10000"
+os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # from malloc.h
 

@@ -26,6 +26,7 @@ from mnist_lit.training.devices import OneProcess, cluster_environment, precisio
 from mnist_lit.training.loggers import MetricsCSV, build_loggers
 from mnist_lit.training.profilers import build_profiler
 from mnist_lit.training.progress import RunProgress
+from mnist_lit.training.waiting import ThreadWaiting
 
 
 def build_trainer(
@@ -49,6 +50,7 @@ def build_trainer(
         logger=[] if is_trial else build_loggers(config, folder, data, resumed_at),
         callbacks=[
             Stopwatch(),
+            ThreadWaiting(),
             RunProgress(
                 data.steps_per_epoch,
                 bar=config.trainer.enable_progress_bar,
