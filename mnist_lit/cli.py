@@ -84,6 +84,8 @@ def evaluate(
     if pictures is not None:
         if runs and len(runs) > 1:
             raise UserError("--pictures: takes one run")
+        if data_root:
+            raise UserError(f"--data-root {data_root}: has no use with --pictures; leave it out")
         run = runs[0] if runs else None
         from mnist_lit.digits.picture_predictions import evaluate_pictures
         from mnist_lit.digits.prediction_output import format_picture_evaluation

@@ -86,12 +86,12 @@ def run_app() -> None:
         sys.exit(f"error: {error}\ngiven: {' '.join(sys.argv[1:])}")
 
 
-def run_task(cfg: DictConfig) -> float:
+def run_task(cfg: DictConfig) -> None:
     """Hydra's task function."""
     with importing():  # torch, once the config is known to be good
         from mnist_lit.training.job import run_job
 
-    return run_job(cfg)
+    run_job(cfg)
 
 
 def drop_empty_variables() -> None:

@@ -210,7 +210,8 @@ def compose_digits(checked: TrainConfig, config: DictConfig, reason: str) -> Dic
     overrides = overrides_for_digits(config.hydra.overrides.task, reason)
     digits = GlobalHydra.instance().config_loader().load_sweep_config(config, overrides).data
     try:
-        parse_config(checked.model_dump(by_alias=True) | {"data": OmegaConf.to_container(digits, resolve=True)})
+        data = OmegaConf.to_container(digits, resolve=True)
+        check_data(parse_config(checked.model_dump(by_alias=True) | {"data": data}))
     except UserError as error:
         raise UserError(f"{reason}\nThe run would use data=digits instead, but {error}") from error
     return digits

@@ -385,3 +385,22 @@ def test_doctor_imports_nothing_that_is_missing_or_malicious(
 def test_one_format_at_a_time(finished: Path) -> None:
     done = CliRunner().invoke(app, ["report", str(finished), "--csv", "--markdown"])
     assert isinstance(done.exception, UserError)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["run", "grid", "search"])
+def test_a_schedule_has_to_fit_the_digits_of_the_fallback(
+    kind: str, script: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    several = {"run": [], "grid": ["-m", "seed=0,1"], "search": ["-m", "hydra/sweeper=optuna", "seed=0,1"]}
+    done = script(*several[kind], "trainer=cpu", "scheduler=onecycle", "+scheduler.total_steps=5")
+    assert done.code == 1
+    assert "scheduler.total_steps=5: torch.optim.lr_scheduler.OneCycleLR cannot make the" in done.output
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_jobs_on_other_data_are_all_tried(script: Callable[..., Outcome], tmp_path: Path) -> None:
+    done = script("-m", *TINY, "scheduler=onecycle", "+scheduler.total_steps=1000,5")
+    assert done.code == 1
+    assert "scheduler.total_steps=5" in done.output
+    assert not (tmp_path / "outputs").exists()

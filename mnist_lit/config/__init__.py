@@ -7,7 +7,6 @@ the YAML file, and class_checks.py asks the class itself."""
 
 from mnist_lit.config.checks import parse_config, parse_sweep
 from mnist_lit.config.schema import (
-    CallbacksSection,
     ClassSection,
     DataSection,
     IDXData,
@@ -17,7 +16,6 @@ from mnist_lit.config.schema import (
 )
 
 __all__ = [
-    "CallbacksSection",
     "ClassSection",
     "DataSection",
     "IDXData",

@@ -43,9 +43,7 @@ def _read_group_file(
     if not isinstance(section, DictConfig):
         return {}
     content = OmegaConf.to_container(section, resolve=False)
-    return (
-        {str(name): _without_references(value) for name, value in content.items()} if isinstance(content, dict) else {}
-    )
+    return _without_references(content) if isinstance(content, dict) else {}
 
 
 def _without_references(value: Any) -> Any:

@@ -60,7 +60,7 @@ def _marked(section: type[BaseModel], marker: str, prefix: str = "") -> Iterator
         if marker in field.metadata:
             yield f"{prefix}{name}"
         elif name == "data":
-            for kind in (DataSection, IDXData, SklearnDigitsData):
+            for kind in (IDXData, SklearnDigitsData):
                 yield from _marked(kind, marker, "data.")
         elif isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
             yield from _marked(field.annotation, marker, f"{prefix}{name}.")

@@ -1,5 +1,6 @@
 """`mnist-lit predict`, `export` and `demo`: use a finished run."""
 
+import os
 from contextlib import suppress
 from enum import StrEnum
 from pathlib import Path
@@ -18,7 +19,7 @@ RUN = "A run's folder, a unique part of its name, or latest; or a checkpoint"
 
 def to_run(name: str) -> Path:
     """`run_folder.find_run`, without its imports for a path that exists: an exported network needs few packages."""
-    if Path(name).exists():
+    if os.path.exists(name):
         return Path(name)
     from mnist_lit.run_folder import find_run
 

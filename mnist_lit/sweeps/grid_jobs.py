@@ -46,6 +46,7 @@ def plan_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str
     reasons = find_missing_mnist(jobs)
     if any(reasons):
         jobs = check_jobs(config, context, map(use_digits, jobs, reasons))
+        find_missing_mnist(jobs)  # none is missing now, but a schedule may not fit the digits
     if len({job.folder for job in jobs}) < len(jobs):
         raise UserError(
             f"hydra.sweep.subdir={jobs[0].folder}: several jobs would use this folder; add ${{hydra.job.num}}"

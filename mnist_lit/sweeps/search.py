@@ -110,6 +110,7 @@ def check_space(config: DictConfig, context: HydraContext, sweep: SweepSection, 
             raise UserError(reasons[0])
         space = replace(space, fixed=tuple(overrides_for_digits(space.fixed, reasons[0])))
         jobs = check_edges(config, context, space)
+        find_missing_mnist(jobs)  # none is missing now, but a schedule may not fit the digits
     return replace(space, configs=dump_configs(configs_of(jobs)))
 
 

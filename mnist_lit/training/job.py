@@ -1,7 +1,6 @@
 """Where Hydra calls this project: a composed config becomes a run, and the end of a run becomes an exit code."""
 
 import logging
-import math
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,15 +21,12 @@ from mnist_lit.training.run import train
 from mnist_lit.training.step import LossNotFinite
 
 
-def run_job(cfg: DictConfig) -> float:
-    """Run one job. Returns its validation accuracy; NaN after a fast_dev_run, which has none."""
-    result = run_in(Path(HydraConfig.get().runtime.output_dir), cfg, resume=cfg.resume is not None)
-    return float(result.get("val_acc", math.nan))
+def run_job(cfg: DictConfig) -> None:
+    run_in(Path(HydraConfig.get().runtime.output_dir), cfg, resume=cfg.resume is not None)
 
 
-def run_in(folder: Path, cfg: DictConfig, *, resume: bool, callbacks: Sequence[Callback] = ()) -> dict[str, Any]:
-    """Run one job in this folder. Returns the content of its result.json. `callbacks` see the training, if it runs in
-    this process.
+def run_in(folder: Path, cfg: DictConfig, *, resume: bool, callbacks: Sequence[Callback] = ()) -> None:
+    """Run one job in this folder. `callbacks` see the training, if it runs in this process.
 
     Raises:
         CompactHydraException: Hydra prints its message without a traceback and exits with 1.
@@ -38,7 +34,7 @@ def run_in(folder: Path, cfg: DictConfig, *, resume: bool, callbacks: Sequence[C
     logging.raiseExceptions = False  # otherwise a disk too full for train.log prints a traceback for each line
     threading.excepthook = _report_no_disk_errors
     try:
-        return run_config(cfg, HydraConfig.get(), folder, resume=resume, callbacks=callbacks)
+        run_config(cfg, HydraConfig.get(), folder, resume=resume, callbacks=callbacks)
     except UserError as error:
         raise CompactHydraException(f"error: {error}") from error
 
@@ -46,7 +42,7 @@ def run_in(folder: Path, cfg: DictConfig, *, resume: bool, callbacks: Sequence[C
 def run_config(
     cfg: DictConfig, hydra: Any, folder: Path, *, resume: bool, callbacks: Sequence[Callback] = ()
 ) -> dict[str, Any]:
-    """The same without a change in the process. `hydra` is the section of this name.
+    """The same without a change in the process. Returns the content of result.json. `hydra` is the config's section.
 
     Raises:
         UserError: if the run cannot go on, and what can be done.

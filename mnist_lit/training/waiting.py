@@ -19,7 +19,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from mnist_lit.process import SPIN_COUNT, usable_cores
 
 INTERVAL = 0.5  # seconds between two decisions
-BUSY = 200  # a second for each thread: how often the system takes the core away. Alone 60, beside another run 450
+BUSY = 120  # a second for each thread: how often the system takes the core away. Alone 70, beside another run from 136
 
 
 class ThreadWaiting(Callback):
@@ -29,6 +29,7 @@ class ThreadWaiting(Callback):
         self._released: threading.Event | None = None  # set: the idle threads end
         self._decided_at = 0.0
         self._switches = 0
+        self._busy_before = False
 
     @property
     def is_short(self) -> bool:
@@ -43,10 +44,11 @@ class ThreadWaiting(Callback):
         before, self._switches = self._switches, _count_forced_switches()
         self._decided_at = time.monotonic()
         is_busy = (self._switches - before) / elapsed > BUSY * torch.get_num_threads()
-        if is_busy and not self.is_short:
+        if is_busy and self._busy_before and not self.is_short:  # one busy interval may be by chance
             self._released = start_idle_threads()
         elif not is_busy:
             self._release()
+        self._busy_before = is_busy
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._decided_at, self._switches = time.monotonic(), _count_forced_switches() if _may_change() else 0
