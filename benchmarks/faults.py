@@ -225,7 +225,7 @@ def judge(here: Path, code: int, output: str, expected: dict[str, Any]) -> str:
         return "a traceback"
     if code == 0:
         return "completed" if read_weights(here / "work") == expected else "it says that it completed, but differs"
-    if "cannot be written" not in output:
+    if not re.search("cannot be (read or )?written", output):
         return "no clear error"
     if not any((here / "work" / name).exists() for name in RUN_FILES):
         return "not begun" if "resume=" not in output else "a command to resume what had not begun"

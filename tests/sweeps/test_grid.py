@@ -278,7 +278,7 @@ def test_a_stopped_grid_prints_the_command_that_resumes_it(tmp_path: Path) -> No
     other = start(tmp_path, *grid, "trainer.max_epochs=3", "sweep.resume=sweep")
     printed = other.communicate(timeout=60)[0]
     assert other.returncode == 1
-    assert "only there: trainer.max_epochs=100000; only here: trainer.max_epochs=3" in printed
+    assert "trainer.max_epochs=100000; only in this command: trainer.max_epochs=3" in printed
 
 
 @pytest.mark.slow

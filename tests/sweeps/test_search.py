@@ -137,7 +137,7 @@ def test_a_folder_is_refused_for_another_study(command: Command, tmp_path: Path)
     for other in ("sweep.storage=journal", "sweep.study=other"):
         done = command(*again, other, "sweep.resume=sweep")
         assert done.code == 1
-        assert f"only here: {other}" in done.output
+        assert f"only in this command: {other}" in done.output
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before
 
 
