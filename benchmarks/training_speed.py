@@ -151,7 +151,7 @@ def compare_lightning(rounds: int, quick: bool) -> list[Row]:
 def measure_speedrun(rounds: int, quick: bool) -> list[Row]:
     """experiment=speedrun: accuracy with ten seeds, and time relative to fast99."""
     splits = load_idx(FileSet(root=find_mnist_root()), 5000, 0)
-    seeds = iter(range(100))
+    seeds, steps = iter(range(100)), [*DEFAULTS, "model=fast_cnn", "data.batch_size=128"]
     results = []
 
     def run_next_seed() -> float:
@@ -163,7 +163,7 @@ def measure_speedrun(rounds: int, quick: bool) -> list[Row]:
             "fast99": partial(train_fast99, splits, 0, False),
             "fast99 channels_last": partial(train_fast99, splits, 0, True),
             "run": run_next_seed,
-            "steps alone": lambda: time_steps_only("experiment=speedrun", "trainer=cpu", bf16=True),
+            "steps alone": lambda: time_steps_only(*steps, bf16=True),
         },
         rounds,
     )
