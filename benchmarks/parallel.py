@@ -127,6 +127,7 @@ def measure_parallel_runs(rounds: int, quick: bool) -> list[Row]:
             seconds[fast],
             goal,
             seconds={slow: seconds[slow], fast: seconds[fast]},
+            reason="on shared cores a thread that waits has to sleep and wake up: see mnist_lit/training/waiting.py",
         )
         for slow, fast, goal in ((two, one, 2.2), (two_default, one, None), (one, one_default, None))
     ]
