@@ -203,6 +203,11 @@ def test_heic_is_read_where_its_package_is_installed(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8")
     assert done.stdout.split()[:2] == ["photo.heic", "7"], done.stderr
     assert done.stderr.splitlines()[-1] == "error: damaged.heic: is not a picture that can be read"
+    (tmp_path / "labeled").mkdir()
+    (tmp_path / "photo.heic").rename(tmp_path / "labeled" / "7_photo.heic")
+    evaluated = call("evaluate", "--pictures", tmp_path / "labeled")
+    assert evaluated.exit_code == 0
+    assert "accuracy   100.00%" in evaluated.stdout
 
 
 def test_pictures_of_kinds_that_cannot_be_read_are_named_and_do_not_count(

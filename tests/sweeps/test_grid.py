@@ -1,5 +1,6 @@
 """Grids: all jobs are checked first, each one ends by itself and is reported, and failed ones can be run again."""
 
+import errno
 import importlib.util
 import json
 import os
@@ -20,10 +21,12 @@ from hydra._internal.callbacks import Callbacks
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import HydraContext
 
+from mnist_lit import run_folder
 from mnist_lit.commands import quote_for_hydra
 from mnist_lit.errors import UserError
 from mnist_lit.models.checkpoint_file import load_classifier, weights_digest
 from mnist_lit.sweeps.grid_jobs import Job, plan_grid
+from mnist_lit.sweeps.job_run import is_running
 from tests.configs import PROJECT
 from tests.conftest import TINY, Outcome, Run
 
@@ -403,3 +406,14 @@ def test_a_job_keeps_its_config_if_the_preset_is_edited_while_the_sweep_runs(
     assert "batch_size: 64" in mine.read_text(encoding="utf-8")
     configs = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in tmp_path.glob("sweep/*/config.yaml")]
     assert [config["data"]["batch_size"] for config in configs] == [32, 32]
+
+
+def test_a_folder_that_cannot_be_locked_is_an_error_and_not_a_running_job(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise a grid on a disk that became read-only would wait for ever."""
+    assert not is_running(tmp_path)
+    read_only = OSError(errno.EROFS, "Read-only file system")
+    monkeypatch.setattr(run_folder, "lock_file", lambda path, timeout=0: (_ for _ in ()).throw(read_only))
+    with pytest.raises(UserError, match="cannot be written: Read-only file system"):
+        is_running(tmp_path)
