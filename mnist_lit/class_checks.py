@@ -217,16 +217,15 @@ def _check_scheduler(section: ClassSection, optimizer: torch.optim.Optimizer | N
 
 
 def _build_data(section: DataSection) -> DigitDataModule:
-    augment, classes = section.augment, list(section.classes)
-    if augment and augment.drawn + augment.others > 1:
-        raise UserError(
-            f"data.augment.drawn={augment.drawn} data.augment.others={augment.others}: should be at most 1 together"
-        )
-    if augment and augment.drawn + augment.others > 0 and classes != list(DIGITS):
-        raise UserError(
-            f"data.augment.drawn={augment.drawn} data.augment.others={augment.others}: replaces images by drawn digits "
-            f"and other shapes, which are no {section.name}; set both to 0"
-        )
+    if augment := section.augment:
+        replaced = augment.drawn + augment.others
+        given = f"data.augment.drawn={augment.drawn} data.augment.others={augment.others}"
+        if replaced > 1:
+            raise UserError(f"{given}: should be at most 1 together")
+        if replaced > 0 and list(section.classes) != list(DIGITS):
+            raise UserError(
+                f"{given}: replaces images by drawn digits and other shapes, which are no {section.name}; set both to 0"
+            )
     data: DigitDataModule = build(section, "data")
     if data.batch_size != section.options.get("batch_size", data.batch_size):
         raise UserError(f"data._target_={section.target}: has to pass **kwargs to super().__init__")

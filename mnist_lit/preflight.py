@@ -194,7 +194,7 @@ def prepare_resumption(config: DictConfig) -> AbstractContextManager[object]:
     checked = resumed_config(folder, list(config.hydra.overrides.task), _values(config))
     with ExitStack() as stack:
         stack.enter_context(lock_folder(folder))
-        has_weights = (folder / CHECKPOINTS).exists()  # then it needs no longer the run that it began from
+        has_weights = (folder / CHECKPOINTS).exists()  # then it no longer needs the run that init_from names
         check_machine(checked.model_copy(update={"init_from": None}) if has_weights else checked, config)
         check_data(checked)
         lock = stack.pop_all()  # after an error, nothing holds the lock

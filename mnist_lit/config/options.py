@@ -8,13 +8,13 @@ from pydantic import BaseModel
 
 from mnist_lit.config.schema import (
     CHANGEABLE,
-    DIGITS_MODULE,
     MNIST_MODULE,
     NOT_COMPARED,
     DataSection,
     IDXData,
     SklearnDigitsData,
     TrainConfig,
+    data_kind,
 )
 
 
@@ -32,10 +32,10 @@ def compared_options(config: Mapping[str, Any]) -> dict[str, Any]:
     outside the package, all options of its own count.
     """
     flat = flatten(config)
-    own: tuple[str, ...] = ()
-    if flat.get("data._target_", MNIST_MODULE) not in (MNIST_MODULE, DIGITS_MODULE):
+    own = set[str]()
+    if data_kind({"_target_": flat.get("data._target_", MNIST_MODULE)}) == "own":
         shared = {f"data.{name}" for name in DataSection.model_fields}
-        own = tuple(name for name in flat if name.startswith("data.") and name not in shared)
+        own = {name for name in flat if name.startswith("data.")} - shared
     return {name: value for name, value in flat.items() if name in own or is_compared(name)}
 
 

@@ -147,7 +147,8 @@ class SklearnDigitsData(DataSection):
     fallback_reason: Annotated[str | None, NOT_COMPARED] = None
 
 
-def _data_kind(section: Any) -> str:
+def data_kind(section: Any) -> str:
+    """idx, digits, or own for a data set from outside the package."""
     known = {MNIST_MODULE: "idx", DIGITS_MODULE: "digits"}
     if isinstance(section, Mapping):
         return known.get(str(section.get("_target_", MNIST_MODULE)), "own")
@@ -156,7 +157,7 @@ def _data_kind(section: Any) -> str:
 
 Data = Annotated[
     Annotated[IDXData, Tag("idx")] | Annotated[SklearnDigitsData, Tag("digits")] | Annotated[DataSection, Tag("own")],
-    Discriminator(_data_kind),
+    Discriminator(data_kind),
 ]
 
 

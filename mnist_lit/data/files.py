@@ -222,7 +222,8 @@ def _restore(files: FileSet, file: DataFile, fault: str) -> None:
     if _fault(archive, file.archive_md5):
         _download(files, archive, file, fault)
         _write_record(archive, _md5(archive, archive.stat().st_mtime_ns))
-    if _checksum(archive, unpack=True) is None:
+    checksum = _checksum(archive, unpack=True)
+    if checksum is None:
         if archive.name in _read_record(files.path):
             archive.unlink()  # the next start downloads it again
         raise UserError(f"{archive}: is not a complete .gz file, so {file.name} cannot be unpacked")
@@ -230,7 +231,7 @@ def _restore(files: FileSet, file: DataFile, fault: str) -> None:
         _check_damaged(files, path, archive)
     with gzip.open(archive) as packed, atomic_file(path) as unpacked:
         shutil.copyfileobj(packed, unpacked)
-    _write_record(path, _md5(archive, archive.stat().st_mtime_ns, unpack=True))
+    _write_record(path, checksum)
 
 
 def _check_damaged(files: FileSet, path: Path, archive: Path) -> None:

@@ -13,10 +13,8 @@ POINTS, SAMPLES = 24, 64  # control points of a shape at most, points of its lin
 JITTER = 0.06  # a control point moves by up to this part of the shape's size
 NARROWEST = {"digit": 0.65, "other": 0.75}  # a drawn face that is too narrow looks like a 0 with a dot
 SLANT, TURN = 0.45, math.radians(8)
-THINNEST, THICKEST = (
-    1.0,
-    {"digit": 2.0, "other": 4.0},
-)  # half of the pen's width in pixels; at 4.0 digits are unreadable
+# Half of the pen's width in pixels. At 4.0 a digit could not be read.
+THINNEST, THICKEST = 1.0, {"digit": 2.0, "other": 4.0}
 SIDE, BOX = 28, 20  # as in MNIST
 NUMBERS = 2 * POINTS + 8  # random numbers that a shape needs
 

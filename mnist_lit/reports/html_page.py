@@ -22,14 +22,14 @@ from PIL import Image
 
 from mnist_lit.console import plural
 from mnist_lit.evaluation.statistics import confusion_matrix
-from mnist_lit.reports.leaderboard import BEST_FIRST, Leaderboard, Row
+from mnist_lit.reports.leaderboard import Leaderboard, Row
 from mnist_lit.reports.plots import COLORS, plot_accuracies, plot_curves, plot_search, read_curves
 from mnist_lit.reports.run_reader import Run, UnreadableRun
 from mnist_lit.reports.tables import (
-    CHOICE,
     MOST_COLUMNS,
     describe_row,
     describe_usual_options,
+    explain_order,
     format_mean_std,
     format_option,
     format_row,
@@ -50,7 +50,7 @@ def render_page(boards: Sequence[Leaderboard], problems: Sequence[str], page: Pa
     templates = Environment(loader=PackageLoader("mnist_lit.reports"), autoescape=True, trim_blocks=True)
     return templates.get_template("report.html").render(
         time=datetime.now().strftime("%Y-%m-%d %H:%M"),
-        choice=CHOICE if all(board.order == BEST_FIRST for board in boards) else "",
+        choice=explain_order(boards),
         sections=sections,
         problems=problems,
         plots={section["id"]: {"charts": section["charts"], "curves": section["curves"]} for section in sections},
@@ -165,7 +165,7 @@ def _shared_options(board: Leaderboard) -> dict[str, Any]:
     """The options that have the same value in all rows."""
     options = [row.options for row in board.rows]
     first = options[0] if options else {}
-    return {name: value for name, value in first.items() if all(it.get(name, it) == value for it in options)}
+    return {name: value for name, value in first.items() if all(name in it and it[name] == value for it in options)}
 
 
 def _format_options(options: dict[str, Any]) -> str:

@@ -92,10 +92,15 @@ def format_mean_std(row: Row, metric: str) -> str:
     return f"{row.mean(metric):.2%}" if std is None else f"{100 * row.mean(metric):.2f} ± {100 * std:.2f} %"
 
 
+def explain_order(boards: Sequence[Leaderboard]) -> str:
+    """Why the rows are in this order; empty if the user has chosen another one."""
+    return CHOICE if all(board.order == BEST_FIRST for board in boards) else ""
+
+
 def print_boards(boards: Sequence[Leaderboard], problems: Sequence[str], top: int) -> None:
     console = Console()
-    if all(board.order == BEST_FIRST for board in boards):
-        console.print(CHOICE, end="\n\n")
+    if reason := explain_order(boards):
+        console.print(reason, end="\n\n")
     for board in boards:
         console.print(build_table(board, console, top) if board.rows else f"{board.title}: no completed runs")
         for title, text in list_footnotes(board):
@@ -181,7 +186,7 @@ def format_markdown_table(board: Leaderboard, top: int | None = None) -> str:
 
 
 def format_markdown(boards: Sequence[Leaderboard], problems: Sequence[str] = (), top: int | None = None) -> str:
-    lines = [CHOICE, ""] if all(board.order == BEST_FIRST for board in boards) else []
+    lines = [reason, ""] if (reason := explain_order(boards)) else []
     for board in boards:
         lines += [f"## {board.title}", "", format_markdown_table(board, top)]
         for title, text in list_footnotes(board):
