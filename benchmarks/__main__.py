@@ -62,7 +62,8 @@ def main() -> None:
     if arguments.threads:
         os.environ["OMP_NUM_THREADS"] = str(arguments.threads)
         torch.set_num_threads(arguments.threads)
-    keep_freed_memory()  # train.py does the same; the other programs in this process also benefit
+    keep_freed_memory()  # train.py does the same, and flushes denormals; the other programs in this process benefit
+    torch.set_flush_denormal(True)
     warnings.filterwarnings("ignore")  # Lightning recommends more workers
 
     rounds = 1 if arguments.quick else arguments.rounds

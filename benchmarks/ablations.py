@@ -20,6 +20,13 @@ from tests.configs import compose_config
 
 Pair = tuple[Callable[[], float], Callable[[], float]]  # training with the trick and without it
 STEPS = 300
+KEEP_DENORMALS = """
+import contextlib
+from mnist_lit import hydra_app
+from mnist_lit.training import run
+run.flushing_denormals = contextlib.nullcontext
+hydra_app.run_app()
+"""
 
 
 def measure_ablations(rounds: int, quick: bool) -> list[Row]:
@@ -47,6 +54,7 @@ def list_ablations(quick: bool) -> Iterator[tuple[str, Pair]]:
         what = f"one thread, relative to all threads: {model}, batch {size}, in a run"
         yield what, compare_one_thread(model, size)
     yield "freed memory is kept, relative to default malloc: mlp_500, batch 100, in a run", compare_kept_memory()
+    yield "denormals become 0, relative to torch's default: cnn, batch 64, in a run", compare_flushed_denormals()
     what = "not used: no normalization, relative to normalization: mlp_4x64, batch 64, steps only"
     yield what, compare_no_normalization()
 
@@ -152,6 +160,13 @@ def compare_kept_memory() -> Pair:
 
     # 8 is the glibc default. If the variable is set, train.py does not change malloc.
     return time_process, partial(time_process, MALLOC_ARENA_TEST="8")
+
+
+def compare_flushed_denormals() -> Pair:
+    """Use new processes, because torch's threads keep the setting that they have started with."""
+    ours = [*DEFAULTS, "callbacks=none", "trainer.max_epochs=2", "model=cnn", "data.batch_size=64"]
+    program = ["-c", KEEP_DENORMALS]
+    return lambda: run_train_py(*ours)[1], lambda: run_train_py(*ours, program=program)[1]
 
 
 def compare_no_normalization() -> Pair:

@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -60,9 +60,9 @@ def run_python(arguments: list[str], folder: str, code: int = 0) -> Process:
     return Process(float(seconds), float(peak) / (1024**2 if sys.platform == "darwin" else 1024))
 
 
-def run_train_py(*overrides: str) -> tuple[Process, float]:
-    """Run train.py in a new process. Return the process and the fit seconds."""
-    command = [str(PROJECT / "train.py"), "trainer=cpu", *overrides, f"data.root={find_mnist_root()}"]
+def run_train_py(*overrides: str, program: Sequence[str] = (str(PROJECT / "train.py"),)) -> tuple[Process, float]:
+    """Run train.py, or a changed `program`, in a new process. Return the process and the fit seconds."""
+    command = [*program, "trainer=cpu", *overrides, f"data.root={find_mnist_root()}"]
     with tempfile.TemporaryDirectory() as folder:
         process = run_python([*command, "hydra.run.dir=run"], folder)
         return process, json.loads((Path(folder) / "run" / RESULT).read_text(encoding="utf-8"))["fit_seconds"]

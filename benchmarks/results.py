@@ -28,8 +28,9 @@ figures are from minutes without this problem.
   last epoch, with validation, checkpoints and histograms. `startup` measures the start-up and the test.
 - *bare* is a hand-written loop with normalized tensors in memory, the same network and the same fused optimizer. It
   also validates after each epoch. It writes no files and indexes with `[]`. "Training time" excludes validation for
-  both. *bare alone* is the same loop in a process of its own, with the defaults of torch and of malloc. *bare bf16*
-  uses autocast to bfloat16, as the run does with `trainer.precision=auto`.
+  both. It has the settings of a run: freed memory is kept, and denormals become 0. *bare alone* is the same loop in a
+  process of its own, with the defaults of torch and of malloc, as a user's loop has. *bare bf16* uses autocast to
+  bfloat16, as the run does with `trainer.precision=auto`.
 - *steps alone* are the optimizer steps of the run on one batch, without data, validation and files. No program with the
   same arithmetic can be faster.
 - The loops of the *articles* run in a new process each time. They train on 60,000 images. A run trains on 55,000, so

@@ -36,6 +36,7 @@ from mnist_lit.training.devices import (
     auto_steps_per_execution,
     choose_precision,
     device_name,
+    flushing_denormals,
     restoring_threads,
     useful_threads,
 )
@@ -63,7 +64,7 @@ def train(
     Raises:
         RunInterrupted: on Ctrl-C or SIGTERM; during training, last.ckpt is written first.
     """
-    with lock_folder(folder), restoring_threads(), finishing_trackers(config.logger):
+    with lock_folder(folder), restoring_threads(), flushing_denormals(), finishing_trackers(config.logger):
         checkpoint = recover_checkpoint(folder / CHECKPOINTS) if resume else None
         resumed_at = step_of_checkpoint(checkpoint, config.trainer.max_epochs) if checkpoint else 0 if resume else None
         write_config(folder, config)

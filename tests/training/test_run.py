@@ -312,3 +312,19 @@ def test_the_function_profile_of_a_run_that_is_resumed_for_its_test_is_no_error(
     )
     assert again["status"] == "completed"
     assert "No epoch was trained" in (done.folder / "profile.txt").read_text(encoding="utf-8")
+
+
+def test_denormals_are_zero_in_a_run_and_stay_in_the_process(tmp_path: Path) -> None:
+    """Half of the smallest normal number; some processors need 100 times as long for it."""
+    halves = []
+
+    class Halves(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            halves.append(half_of_the_smallest())
+
+    def half_of_the_smallest() -> float:
+        return float(torch.tensor(torch.finfo(torch.float32).tiny) / 2)
+
+    train(compose_config(*TINY), tmp_path, {}, callbacks=[Halves()])
+    assert halves == [0]
+    assert half_of_the_smallest() > 0
