@@ -142,13 +142,15 @@ class DigitClassifier(LightningModule):
         loss, windows = self.steps.train(self, block, optimizer, scheduler)
         for step, metrics in windows:
             self.write(metrics, step)
-        self.log_dict(self.steps.meter.epoch.means(), prog_bar=True, logger=False)
+        if windows:  # Lightning's log takes 2 ms, too much for each block
+            self.log_dict(self.steps.meter.epoch.means(), prog_bar=True, logger=False)
         return loss
 
     def on_train_epoch_end(self) -> None:
         if self._steps is not None:
-            epoch = {f"{name}_epoch": value for name, value in self._steps.meter.end_epoch().items()}
-            self.write(epoch, self.trainer.global_step)
+            means = self._steps.meter.end_epoch()
+            self.log_dict(means, prog_bar=True, logger=False)
+            self.write({f"{name}_epoch": value for name, value in means.items()}, self.trainer.global_step)
 
     def on_fit_end(self) -> None:
         if self._steps is not None:

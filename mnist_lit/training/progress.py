@@ -183,14 +183,13 @@ class RunProgress(ProgressBar):
             in_epoch = _count((step - 1) % self.steps_per_epoch + 1, self.steps_per_epoch)
             log.info(f"{_format_epoch(trainer)}  step {in_epoch}  {_format_training(metrics)}")
         if self._bar:
-            text = _format_training(trainer.progress_bar_metrics) if trainer.progress_bar_metrics else ""
             steps = batch.steps if isinstance(batch, Block) else 1
+            text = _format_training(_training_means(trainer, pl_module))
             self._bar.update(self._bar.task_ids[0], advance=steps, metrics=text)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics = trainer.callback_metrics
-        train = {name: metrics.get(f"{name}_epoch", metrics[name]) for name in ("train_loss", "train_acc")}
-        line = _format_metrics(_format_epoch(trainer), metrics | train)
+        metrics = {**trainer.callback_metrics, **_training_means(trainer, pl_module)}
+        line = _format_metrics(_format_epoch(trainer), metrics)
         log.info(f"{line}  {time.perf_counter() - self._epoch_started:5.1f} s")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -203,6 +202,15 @@ class RunProgress(ProgressBar):
         if self._bar:
             self._bar.stop()
             self._bar = None
+
+
+def _training_means(trainer: Trainer, model: LightningModule) -> dict[str, Any]:
+    """Loss and accuracy of the epoch so far. On plain batches Lightning knows them."""
+    epoch = cast(DigitClassifier, model).steps.meter.epoch
+    if epoch.samples:
+        return epoch.means()
+    metrics = trainer.callback_metrics
+    return {name: metrics.get(f"{name}_epoch", metrics[name]) for name in ("train_loss", "train_acc")}
 
 
 def _format_epoch(trainer: Trainer) -> str:

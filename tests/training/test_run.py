@@ -22,8 +22,10 @@ from mnist_lit.models import MLP
 from mnist_lit.models.checkpoint_file import load_classifier, read_checkpoint, weights_digest
 from mnist_lit.reports.run_reader import read_run
 from mnist_lit.run_folder import BEST, CHECKPOINTS, LAST
+from mnist_lit.training.callbacks import check_finite
 from mnist_lit.training.devices import auto_steps_per_execution, useful_threads
 from mnist_lit.training.run import train
+from mnist_lit.training.step import LossNotFinite
 from tests.configs import compose_config
 from tests.conftest import TINY, Run
 from tests.selection import mark_slow, slow_except
@@ -266,8 +268,6 @@ def test_the_profiler_lists_times_and_does_not_change_the_weights(run: Start, ki
 @pytest.mark.slow
 @pytest.mark.mnist
 def test_a_cnn_reaches_98_5_percent_on_mnist(mnist_root: str, tmp_path: Path) -> None:
-    from mnist_lit.training.run import train
-
     config = compose_config("model=cnn", "optimizer=adam", f"data.root={mnist_root}")
     result = train(config, tmp_path, {})
     assert result["test_acc"] >= 0.985
@@ -312,6 +312,14 @@ def test_the_function_profile_of_a_run_that_is_resumed_for_its_test_is_no_error(
     )
     assert again["status"] == "completed"
     assert "No epoch was trained" in (done.folder / "profile.txt").read_text(encoding="utf-8")
+
+
+def test_weights_that_are_large_and_finite_are_accepted_and_infinite_ones_are_not() -> None:
+    largest = torch.finfo(torch.float32).max
+    check_finite({"weight": torch.full([4], largest)}, step=1)
+    for bad in (math.inf, -math.inf, math.nan):
+        with pytest.raises(LossNotFinite, match="weights in bias"):
+            check_finite({"weight": torch.ones(4), "bias": torch.tensor([1.0, bad, largest])}, step=1)
 
 
 def test_denormals_are_zero_in_a_run_and_stay_in_the_process(tmp_path: Path) -> None:
