@@ -119,9 +119,15 @@ class Augment:
 
 def _change_strokes(images: Tensor, pixels: Tensor) -> Tensor:
     """Move the edges outward by `pixels` [n] in [-1, 1]: a mixture with strokes a whole pixel wider or narrower."""
-    wider = F.max_pool2d(images, 3, stride=1, padding=1)
-    narrower = -F.max_pool2d(-images, 3, stride=1, padding=1)
-    return images.lerp(torch.where(_column(pixels) > 0, wider, narrower), _column(pixels.abs()))
+    sign = torch.where(_column(pixels) > 0, 1.0, -1.0)  # a narrower stroke is a wider background
+    return images.lerp(_largest_neighbor(images * sign) * sign, _column(pixels.abs()))
+
+
+def _largest_neighbor(images: Tensor) -> Tensor:
+    """`F.max_pool2d(images, 3, stride=1, padding=1)` in a fifth of the time on a CPU."""
+    padded = F.pad(images, (1, 1, 1, 1), value=-math.inf)
+    rows = padded[..., :-2, :].maximum(padded[..., 1:-1, :]).maximum(padded[..., 2:, :])
+    return rows[..., :-2].maximum(rows[..., 1:-1]).maximum(rows[..., 2:])
 
 
 def _smooth(noise: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 from mnist_lit.data.augment import Augment
 from mnist_lit.data.datasets import Split
 
-PREPARED_AT_ONCE = 1024  # samples; few enough to be still in the cache when the step uses them
+PREPARED_AT_ONCE = 512  # samples; few enough to be still in the cache when the step uses them
 
 
 def epoch_order(size: int, seed: int, epoch: int) -> Tensor:

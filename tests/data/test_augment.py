@@ -76,6 +76,14 @@ def test_scaling_changes_the_ink_and_keeps_the_center() -> None:
         assert torch.allclose(center_of_mass(scaled), center_of_mass(IMAGES[:1]), atol=0.1)
 
 
+def test_wider_strokes_are_the_largest_of_the_nine_pixels_and_narrower_ones_the_smallest() -> None:
+    images = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 255
+    wider, narrower = F.max_pool2d(images, 3, 1, 1), -F.max_pool2d(-images, 3, 1, 1)
+    for number, target in ((1.0, wider), (-1.0, narrower)):
+        changed = change(Augment(stroke=1.0), images, random_numbers(0, 0, 0, 0, number))
+        torch.testing.assert_close(changed, target, rtol=0, atol=0.01)
+
+
 def test_stroke_width_changes_by_pixels_at_each_edge() -> None:
     bar = IMAGES[0].sum()
     for pixels in (0.5, -0.5):
