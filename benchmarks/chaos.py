@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.pages import replace_between
 from mnist_lit.models.checkpoint_file import load_classifier, weights_digest
 from mnist_lit.run_folder import BEST, CHECKPOINTS, CONFIG, LAST, METRICS, PREDICTIONS, read_result
 from tests.configs import PROJECT
@@ -204,9 +205,7 @@ def write_figures(outcomes: dict[str, Outcome], total: Outcome) -> None:
         lines.append(f"| {name} | {' | '.join(stops)} | {outcome.resumes} | {len(outcome.mismatches)} |")
     lines += ["", "If a kill comes before a run writes its config, the run starts again. This is not a resume."]
     lines += ["", f"The longest time from a signal to the end of the process is {total.seconds_to_stop:.1f} s."]
-    page = PAGE.read_text(encoding="utf-8")
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
-    PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n\n" + END + after, encoding="utf-8")
+    replace_between(PAGE, BEGIN, END, "\n" + "\n".join(lines) + "\n\n")
 
 
 if __name__ == "__main__":

@@ -5,19 +5,17 @@ so you can stop it and start it again.
 """
 
 import argparse
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.pages import replace_between
 from mnist_lit.reports.leaderboard import Leaderboard, build_leaderboard
 from mnist_lit.reports.run_reader import UnreadableRun, find_runs, read_run
 from mnist_lit.reports.tables import format_markdown_table, format_row
 from tests.configs import PROJECT
-
-MARK = re.compile(r"(<!-- results -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def main() -> None:
@@ -67,10 +65,7 @@ def write_pages(folder: Path) -> None:
     ]
     (PROJECT / "docs" / "results.md").write_text("\n\n".join(part.strip() for part in parts) + "\n", encoding="utf-8")
     for readme in (PROJECT / "README.md", PROJECT / "README.zh-CN.md"):
-        readme.write_text(
-            MARK.sub(lambda mark: mark[1] + format_short_table(presets) + mark[2], readme.read_text(encoding="utf-8")),
-            encoding="utf-8",
-        )
+        replace_between(readme, "<!-- results -->\n", "<!-- end -->", format_short_table(presets))
 
 
 def format_together(board: Leaderboard) -> str:

@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.measurement import Row
+from benchmarks.pages import replace_between
 from mnist_lit.models.checkpoint_file import read_checkpoint
 from mnist_lit.run_folder import BEST, CHECKPOINTS, CONFIG, LAST, METRICS, RESULT, SWEEP, read_result
 from tests.configs import PROJECT
@@ -263,6 +264,4 @@ def write_figures(counts: dict[str, Counter[str]]) -> None:
     for name, count in counts.items():
         figures = [count.total(), *(count[kind] for kind in OUTCOMES)]
         lines.append(f"| {name} | {' | '.join(map(str, figures))} | {figures[0] - sum(figures[1:])} |")
-    page = PAGE.read_text(encoding="utf-8")
-    before, after = page.split(BEGIN)[0], page.split(END)[1]
-    PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n\n" + END + after, encoding="utf-8")
+    replace_between(PAGE, BEGIN, END, "\n" + "\n".join(lines) + "\n\n")

@@ -9,7 +9,6 @@ right / total by style and by person.
 
 import argparse
 import io
-import re
 import tempfile
 import time
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from benchmarks.own_pictures import format_counts, list_labeled_pictures, read_all, read_all_usual
+from benchmarks.pages import replace_between
 from mnist_lit.config import IDXData
 from mnist_lit.data.datasets import Split, load_idx
 from mnist_lit.data.files import FileSet, ensure_files
@@ -30,7 +30,6 @@ from tests.configs import PROJECT, compose_config
 from tests.digits.other_pictures import OTHERS
 from tests.digits.picture_styles import STYLES, Digit
 
-MARK = re.compile(r"(<!-- measured -->\n).*?(<!-- end -->)", re.DOTALL)
 OTHER_COUNT = 60  # pictures of each kind that hold no digit
 SEED = 1  # the preparation was tuned on pictures of other seeds
 PENS = {"thin", "hairline", "thick", "fat", "slanted", "icon", "faint icon"}  # pen styles, not for copied digits
@@ -70,10 +69,7 @@ def main() -> None:
     text = "\n\n".join(lines).replace("|\n\n|", "|\n|")
     print(text)
     if not arguments.no_docs:
-        path = PROJECT / "docs" / "own-digits.md"
-        path.write_text(
-            MARK.sub(lambda mark: f"{mark[1]}{text}\n{mark[2]}", path.read_text(encoding="utf-8")), encoding="utf-8"
-        )
+        replace_between(PROJECT / "docs" / "own-digits.md", "<!-- measured -->\n", "<!-- end -->", f"{text}\n")
 
 
 def measure_pictures(folder: Path, networks: dict[str, Network]) -> list[str]:

@@ -1,10 +1,8 @@
 """Measures several runs: a sweep in one process, parallel jobs of a sweep, and two runs that share all cores."""
 
-import json
-import subprocess
-import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -13,12 +11,11 @@ from joblib import cpu_count
 
 from benchmarks.measurement import Row, Seconds, compare, take_turns
 from benchmarks.processes import run_python, run_train_py
-from benchmarks.runner import DEFAULTS, build_environment, find_mnist_root
-from mnist_lit.run_folder import RESULT
+from benchmarks.runner import DEFAULTS, LIBGOMP_DEFAULT, find_mnist_root, run_module
+from mnist_lit.run_folder import RESULT, read_result
 from tests.configs import PROJECT
 
 JOB = [*DEFAULTS, "model=mlp_128_64", "data.batch_size=128"]
-LIBGOMP_DEFAULT = "300000"  # spins before a waiting thread releases its core
 RUN = [*DEFAULTS, "model=cnn", "data.batch_size=64", "data.val_size=50000", "trainer.max_epochs=1"]
 
 
@@ -43,8 +40,7 @@ def run_sweep(*arguments: str) -> tuple[float, list[float]]:
     command = [str(PROJECT / "train.py"), "-m", *JOB, *arguments, f"data.root={find_mnist_root()}"]
     with tempfile.TemporaryDirectory() as folder:
         seconds = run_python([*command, "hydra.sweep.dir=sweep"], folder).seconds
-        results = [json.loads(path.read_text(encoding="utf-8")) for path in Path(folder).glob(f"sweep/*/{RESULT}")]
-        return seconds, [result["fit_seconds"] for result in results]
+        return seconds, [read_result(path.parent)["fit_seconds"] for path in Path(folder).glob(f"sweep/*/{RESULT}")]
 
 
 def compare_jobs(rounds: int, epochs: int) -> list[Row]:
@@ -77,20 +73,12 @@ def compare_jobs(rounds: int, epochs: int) -> list[Row]:
 
 def compare_loops(rounds: int, cores: int, epochs: int) -> Row:
     """Compare parallel processes of a hand-written loop with one process. This shows the limit of the machine."""
-    loop = f"from benchmarks.baselines import train_bare; print(train_bare(*{JOB}, epochs={epochs}).train)"
     one, many = "one loop", f"{cores} loops"
 
     def measure_slowest(processes: int) -> float:
-        started = [
-            subprocess.Popen(
-                [sys.executable, "-c", loop],
-                env=build_environment(OMP_NUM_THREADS="1"),
-                stdout=subprocess.PIPE,
-                encoding="utf-8",
-            )
-            for _ in range(processes)
-        ]
-        return max(float(process.communicate()[0]) for process in started)
+        loop = partial(run_module, "benchmarks.baselines", *JOB, f"--epochs={epochs}", OMP_NUM_THREADS="1")
+        with ThreadPoolExecutor(processes) as pool:
+            return max(times["train"] for times in pool.map(lambda _: loop(), range(processes)))
 
     seconds = take_turns({one: lambda: measure_slowest(1), many: lambda: measure_slowest(cores)}, rounds)
     return compare(

@@ -5,7 +5,10 @@ whole process.
 """
 
 import io
+import json
 import os
+import subprocess
+import sys
 import tempfile
 from collections.abc import Sequence
 from functools import cache
@@ -20,6 +23,7 @@ from mnist_lit.config import IDXData
 from mnist_lit.training.run import train
 from tests.configs import PROJECT, compose_config
 
+LIBGOMP_DEFAULT = "300000"  # spins before a waiting thread releases its core
 DEFAULTS = ["data.fallback=null", "trainer=cpu", "scheduler=none"]
 
 
@@ -45,6 +49,13 @@ def build_environment(**variables: str) -> dict[str, str]:
     """Return the environment for a child process. There, this checkout is first on the import path."""
     path = os.pathsep.join(filter(None, (str(PROJECT), os.environ.get("PYTHONPATH"))))
     return os.environ | {"PYTHONPATH": path} | variables
+
+
+def run_module(*arguments: str, **variables: str) -> dict[str, float]:
+    """Run `python -m …` with these environment variables. Return the JSON that it prints."""
+    command, environment = [sys.executable, "-m", *arguments], build_environment(**variables)
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8", check=True)
+    return dict(json.loads(done.stdout))
 
 
 @cache

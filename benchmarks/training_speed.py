@@ -1,8 +1,5 @@
 """Compares the training time of whole runs with loops that a user would write or copy."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from statistics import mean
@@ -12,7 +9,14 @@ from benchmarks.articles import ARTICLES
 from benchmarks.baselines import time_steps_only, train_bare, train_fast99
 from benchmarks.measurement import Row, Seconds, compare, take_turns
 from benchmarks.plain_lightning import train_one_epoch
-from benchmarks.runner import DEFAULTS, build_environment, compute_train_seconds, find_mnist_root, run_training
+from benchmarks.runner import (
+    DEFAULTS,
+    LIBGOMP_DEFAULT,
+    compute_train_seconds,
+    find_mnist_root,
+    run_module,
+    run_training,
+)
 from mnist_lit.data.datasets import load_idx
 from mnist_lit.data.files import FileSet
 from tests.configs import compose_config
@@ -78,10 +82,8 @@ def compare_with_bare(
 
 
 def fit_bare_alone(overrides: list[str], epochs: int, *options: str) -> float:
-    command = [sys.executable, "-m", "benchmarks.baselines", *overrides, f"--epochs={epochs}", *options]
-    environment = build_environment(GOMP_SPINCOUNT="300000")  # libgomp's default
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, encoding="utf-8", check=True)
-    return float(json.loads(done.stdout)["fit"])
+    arguments = ["benchmarks.baselines", *overrides, f"--epochs={epochs}", *options]
+    return run_module(*arguments, GOMP_SPINCOUNT=LIBGOMP_DEFAULT)["fit"]
 
 
 def compare_articles(rounds: int, quick: bool) -> list[Row]:
@@ -122,9 +124,7 @@ def compare_articles(rounds: int, quick: bool) -> list[Row]:
 
 def run_article_epoch(name: str) -> float:
     """Run the article in its own process, as a user does, so the settings of this process have no effect."""
-    command = [sys.executable, "-m", "benchmarks.articles", name, find_mnist_root()]
-    done = subprocess.run(command, env=build_environment(), stdout=subprocess.PIPE, encoding="utf-8", check=True)
-    return float(json.loads(done.stdout)["seconds"])
+    return run_module("benchmarks.articles", name, find_mnist_root())["seconds"]
 
 
 def compare_lightning(rounds: int, quick: bool) -> list[Row]:

@@ -302,11 +302,10 @@ def _prepare(overrides: list[str]) -> tuple[DictConfig, AbstractContextManager[o
 def _compose(overrides: list[str]) -> DictConfig:
     """Raises UserError: one line for each override that does not fit."""
     try:
-        config = compose("train", overrides, return_hydra_config=True)
+        return compose("train", overrides, return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         lines = composition_errors(lambda rest: compose("train", rest), overrides) or [format_error(error)]
         raise UserError("\n".join(line.removeprefix("error: ") for line in lines)) from None
-    return config
 
 
 def _record_composition(config: DictConfig, folder: Path) -> None:

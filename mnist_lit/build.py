@@ -12,11 +12,7 @@ from mnist_lit.errors import UserError, describe_error
 from mnist_lit.process import RunInterrupted
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     import torch
-    from lightning.pytorch import Callback
-    from lightning.pytorch.loggers import Logger
     from torch.optim import Optimizer
     from torch.optim.lr_scheduler import LRScheduler
 
@@ -187,16 +183,6 @@ def scheduler_factory(
         return scheduler
 
     return make
-
-
-def build_callbacks(config: TrainConfig) -> "list[Callback]":
-    """The callbacks from outside the package."""
-    return [build(entry, "callbacks") for entry in config.callbacks.entries.values()]
-
-
-def build_own_loggers(config: TrainConfig, folder: "Path") -> "list[Logger]":
-    """The loggers from outside the package. A `save_dir` that is not given is the run's folder."""
-    return [build(entry, "logger", save_dir=folder) for entry in config.logger.entries.values()]
 
 
 def _import_target(target: str, kind: str, section: str) -> type[Any]:

@@ -179,15 +179,12 @@ def compare(
 ) -> None:
     """Show what differs between runs, and whether one is significantly better."""
     from mnist_lit.reports.comparison import compare_runs
-    from mnist_lit.reports.run_reader import UnreadableRun, find_runs, read_run
+    from mnist_lit.reports.run_reader import find_runs, read_run
     from mnist_lit.reports.tables import build_comparison
 
     if len(runs) < 2:
         raise UserError("name at least two runs: mnist-lit compare RUN RUN")
-    try:
-        compared = [read_run(run) for run in runs]
-    except UnreadableRun as error:
-        raise UserError(str(error)) from error
+    compared = [read_run(run) for run in runs]
     others = [run for parent in {run.parent for run in runs} for run in find_runs(parent)[0]]
     Console().print(build_comparison(compare_runs(compared, others)))
 

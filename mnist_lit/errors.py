@@ -1,20 +1,15 @@
 """The one error that is meant for the user, errors of the disk, and the check for optional packages."""
 
 import errno
-import importlib
 import importlib.util
 import os
 from traceback import extract_tb
-from types import ModuleType
 
 from mnist_lit import CHECKOUT
 
-# What a full, broken, read-only or lost disk answers.
-DISK_ERRORS = (
-    *(errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
-    *(errno.ESTALE, errno.ENOTCONN),  # a network folder whose server went away
-)
 NO_WRITING = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS)
+# What a full, broken, read-only or lost disk answers. The last two are of a network folder whose server went away.
+DISK_ERRORS = (*NO_WRITING, errno.EACCES, errno.EPERM, errno.EIO, errno.ESTALE, errno.ENOTCONN)
 FULL_TRACEBACK = os.environ.get("HYDRA_FULL_ERROR") == "1"
 
 
@@ -42,26 +37,10 @@ def describe_disk_error(error: BaseException | None) -> str | None:
     return None
 
 
-def import_extra(module: str, extra: str) -> ModuleType:
-    """Import a package that only some commands need.
-
-    Raises:
-        UserError: if it is not installed; the message says what to install.
-    """
-    try:
-        return importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        raise UserError(_not_installed(error.name or module, extra)) from error
-
-
-def check_installed(extra: str, option: str) -> None:
-    """Raises UserError if the package that the extra is named after is missing. Does not import it."""
-    if importlib.util.find_spec(extra) is None:
-        raise UserError(f"{option}: {_not_installed(extra, extra)}")
-
-
-def _not_installed(package: str, extra: str) -> str:
-    return f"{package} is not installed; {install_command(extra)}"
+def check_installed(package: str, option: str, extra: str = "") -> None:
+    """Raises UserError if a package is missing. `extra` is the extra that has it, if its name is another one."""
+    if importlib.util.find_spec(package) is None:
+        raise UserError(f"{option}: {package} is not installed; {install_command(extra or package)}")
 
 
 def install_command(extra: str) -> str:

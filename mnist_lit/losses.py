@@ -21,9 +21,6 @@ def probabilities(output: str, outputs: Tensor) -> Tensor:
     return torch.exp(outputs) if output == "log_softmax" else outputs
 
 
-Reason = str | None
-
-
 class Loss(nn.Module):
     """The base of every loss: `forward(outputs, labels)` returns the mean over the batch, a scalar.
 
@@ -44,11 +41,11 @@ class Loss(nn.Module):
     def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
         raise NotImplementedError
 
-    def objection(self, output: str) -> Reason:
+    def objection(self, output: str) -> str | None:
         """Why this loss cannot take this output; None if it can."""
         return None
 
-    def warning(self, output: str) -> Reason:
+    def warning(self, output: str) -> str | None:
         """Why a network with this output trains badly; None if it trains well."""
         return None
 
@@ -75,7 +72,7 @@ class CrossEntropy(Loss):
     def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
         return F.cross_entropy(outputs, labels, label_smoothing=self.label_smoothing)
 
-    def warning(self, output: str) -> Reason:
+    def warning(self, output: str) -> str | None:
         if output not in ("softmax", "relu_softmax"):
             return None
         return (
@@ -96,7 +93,7 @@ class NLL(Loss):
     def forward(self, outputs: Tensor, labels: Tensor) -> Tensor:
         return F.nll_loss(outputs, labels)
 
-    def objection(self, output: str) -> Reason:
+    def objection(self, output: str) -> str | None:
         if output == "log_softmax":
             return None
         return (

@@ -2,6 +2,7 @@
 folder."""
 
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator, Sequence
@@ -30,6 +31,7 @@ from mnist_lit.training.resume import NothingToDo, resumed_config
 
 SWEEPERS = ("basic", "optuna")
 AUTO = "auto"  # resume=auto
+NO_LETTER = re.compile("[\ud800-\udfff]")  # a byte of a command line or a file name that the encoding lacks
 
 
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)  # for hydra.run.dir
@@ -152,8 +154,8 @@ def check_letters(config: DictConfig, folder: str) -> None:
     """Raises UserError if the locale lacks letters of an option. TensorBoard writes only to paths in UTF-8."""
     texts, path = [*config.hydra.overrides.task, *config.hydra.overrides.hydra], os.path.abspath(str(folder))
     encoding = sys.getfilesystemencoding()
-    bad = [text for text in texts if not _is_unicode(text)]
-    if not _is_unicode(path) or not (path.isascii() or encoding == "utf-8"):
+    bad = [text for text in texts if NO_LETTER.search(text)]
+    if NO_LETTER.search(path) or not (path.isascii() or encoding == "utf-8"):
         bad = [*bad, path]
     if bad:
         raise UserError(
@@ -262,15 +264,6 @@ def raising_user_errors() -> Iterator[None]:
         if FULL_TRACEBACK:
             traceback.print_exc()
         raise UserError(describe_error(error)) from error
-
-
-def _is_unicode(text: str) -> bool:
-    """False if bytes of the command line or of a file name are no letters in the locale's encoding."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _defaults(config: DictConfig) -> dict[str, dict[str, Any]]:

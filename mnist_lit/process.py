@@ -169,6 +169,7 @@ def importing() -> Iterator[None]:
     is_first = "lightning" not in sys.modules
     if is_first:
         gc.collect()  # garbage of now would be kept for ever, such as a network in a notebook
+    was_enabled = gc.isenabled()
     gc.disable()
     keep_freed_memory()
     try:
@@ -178,7 +179,8 @@ def importing() -> Iterator[None]:
         os.environ.update(hidden)
         if is_first:
             gc.freeze()
-        gc.enable()
+        if was_enabled:
+            gc.enable()
 
 
 def keep_freed_memory() -> None:

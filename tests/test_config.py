@@ -243,3 +243,10 @@ def test_a_step_schedule_with_the_default_of_its_class_is_described() -> None:
     scheduler = ClassSection.model_validate({"_target_": "mnist_lit.training.schedulers.EpochStepLR", "step_size": 2})
     optimizer = ClassSection.model_validate({"_target_": "torch.optim.SGD", "lr": 0.5})
     assert describe_schedule(scheduler, optimizer, 10) == "0.5 at first, times 0.1 after every 2 epochs"
+
+
+def test_a_schedule_with_an_option_that_is_null_is_described() -> None:
+    options = {"_target_": "torch.optim.lr_scheduler.OneCycleLR", "total_steps": None, "epochs": 2}
+    optimizer = ClassSection.model_validate({"_target_": "torch.optim.SGD", "lr": 0.5})
+    described = describe_schedule(ClassSection.model_validate(options), optimizer, 10)
+    assert described == "one cycle from 0.02 to 0.5 in 3 steps, then to 2e-06 in 7"

@@ -1,5 +1,6 @@
 """Signals, output that nobody reads, threads, and what the environment has set to run at the end."""
 
+import gc
 import json
 import os
 import signal
@@ -13,7 +14,14 @@ from typing import IO, Any
 import pytest
 
 from mnist_lit.models.checkpoint_file import load_classifier
-from mnist_lit.process import LossyOutput, raise_on_signal, raising_signals, set_signal_handler, usable_cores
+from mnist_lit.process import (
+    LossyOutput,
+    importing,
+    raise_on_signal,
+    raising_signals,
+    set_signal_handler,
+    usable_cores,
+)
 from mnist_lit.run_folder import CHECKPOINTS, LAST, LOG, RESULT
 from tests.configs import PROJECT
 from tests.conftest import OFFLINE, TINY, Outcome, Run
@@ -259,3 +267,16 @@ def test_a_job_with_one_core_of_the_machine_counts_one() -> None:
 def test_a_container_with_two_cores_of_the_machine_counts_two(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")  # joblib takes the least of this, the affinity and the cgroup's limit
     assert usable_cores() == 1
+
+
+def test_a_garbage_collector_that_is_off_stays_off() -> None:
+    gc.disable()
+    try:
+        with importing():
+            assert not gc.isenabled()
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+    with importing():
+        assert not gc.isenabled()
+    assert gc.isenabled()

@@ -3,6 +3,7 @@
 import logging
 from math import ceil, sqrt
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -25,9 +26,10 @@ class Graph(Callback):
     """The network as a graph of operations, written once when training starts."""
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        network = cast(DigitClassifier, pl_module).network
         try:
             for writer in writers(trainer):
-                writer.add_graph(get_network(pl_module), torch.zeros(1, 1, 28, 28, device=pl_module.device))
+                writer.add_graph(network, torch.zeros(1, 1, 28, 28, device=pl_module.device))
         except RuntimeError as error:  # a compiled network, for example, cannot be traced
             log.warning(f"callbacks.graph: this network cannot be traced, so there is no graph ({str(error)[:200]})")
         forget_traces()
@@ -92,7 +94,7 @@ def build_mosaic(pictures: np.ndarray) -> np.ndarray:
 
 def penultimate_features(model: LightningModule, images: Tensor) -> Tensor:
     """The input of the network's last linear layer, [n, features]. Without a linear layer: the network's output."""
-    network = get_network(model)
+    network = cast(DigitClassifier, model).network
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
     seen: list[Tensor] = []
     handles = [layer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0])) for layer in linear[-1:]]
@@ -101,8 +103,3 @@ def penultimate_features(model: LightningModule, images: Tensor) -> Tensor:
     for handle in handles:
         handle.remove()
     return (seen[0] if seen else scores).flatten(1)
-
-
-def get_network(model: LightningModule) -> nn.Module:
-    assert isinstance(model, DigitClassifier)
-    return model.network

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from math import ceil
 from typing import Any
 
@@ -15,12 +16,10 @@ from mnist_lit import DIGITS
 from mnist_lit.config.checks import batch_problems
 from mnist_lit.config.schema import count_batches
 from mnist_lit.data.augment import Augment
-from mnist_lit.data.datasets import Split, Splits, add_label_noise, load_digits, load_idx, take_part
+from mnist_lit.data.datasets import Split, Splits, add_label_noise, load_digits, load_idx, stratified_split
 from mnist_lit.data.files import FileSet, ensure_files
 from mnist_lit.data.loader import BatchLoader, EvalLoader, Normalize, RankShard, TrainLoader
 from mnist_lit.errors import UserError
-
-Limit = int | float  # a number of batches, or a part of them
 
 
 class DigitDataModule(LightningDataModule, ABC):
@@ -67,30 +66,27 @@ class DigitDataModule(LightningDataModule, ABC):
         self.augment = Augment(**augment) if augment else None
         self.steps_per_execution = steps_per_execution
         self.accumulate_grad_batches = 1
-        self.limits: dict[str, Limit] = {}
+        self.limits: dict[str, int | float] = {}  # a number of batches, or a part of them
         self.loaded: Splits | None = None  # what `load` returned
-        self._splits: Splits | None = None
 
     @abstractmethod
     def load(self) -> Splits:
         """Read the images. Called once; `val_size` and `split_seed` say how to split them."""
 
-    @property
+    @cached_property
     def splits(self) -> Splits:
         """The training set has `train_size` images, validation and test set are cut to their limits."""
-        if self._splits is None:
-            splits = self.loaded or self.load()
-            if not isinstance(splits, Splits):
-                raise UserError(f"load() returned {type(splits).__name__}; should be Splits")
-            splits.check()
-            self.loaded = splits
-            splits = replace(splits, train=self._prepared(splits.train))
-            sizes = {"train": len(splits.train), "val": len(splits.val), "test": len(splits.test)}
-            if problems := [*batch_problems(sizes, self.batch_size, self.limits, self.accumulate_grad_batches)]:
-                raise UserError("\n".join(problems))
-            val, test = self._limited(splits.val, "val"), self._limited(splits.test, "test")
-            self._splits = replace(splits, val=val, test=test)
-        return self._splits
+        splits = self.loaded or self.load()
+        if not isinstance(splits, Splits):
+            raise UserError(f"load() returned {type(splits).__name__}; should be Splits")
+        splits.check()
+        self.loaded = splits
+        splits = replace(splits, train=self._prepared(splits.train))
+        sizes = {"train": len(splits.train), "val": len(splits.val), "test": len(splits.test)}
+        if problems := [*batch_problems(sizes, self.batch_size, self.limits, self.accumulate_grad_batches)]:
+            raise UserError("\n".join(problems))
+        val, test = self._limited(splits.val, "val"), self._limited(splits.test, "test")
+        return replace(splits, val=val, test=test)
 
     @property
     def batches_per_epoch(self) -> int:
@@ -153,7 +149,7 @@ class DigitDataModule(LightningDataModule, ABC):
         if self.train_size is not None:
             if self.train_size > len(train):
                 raise UserError(f"data.train_size={self.train_size}: should be at most {len(train)}")
-            train = take_part(train, self.train_size, self.split_seed)
+            train = train[stratified_split(train.labels, self.train_size, self.split_seed)[1]]
         return add_label_noise(train, self.label_noise, self.split_seed) if self.label_noise else train
 
     def _limited(self, split: Split, name: str) -> Split:

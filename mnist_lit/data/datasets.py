@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from mnist_lit.data.files import FileSet
-from mnist_lit.data.idx import read_idx_files
+from mnist_lit.data.files import FileSet, count_images
+from mnist_lit.data.idx import read_idx_file
 from mnist_lit.errors import UserError
 
 DIGITS_TEST_SIZE = 360  # of scikit-learn's 1,797; it has no official test set
@@ -66,9 +66,11 @@ def load_idx(files: FileSet, val_size: int, split_seed: int) -> Splits:
     Raises:
         UserError: if the files do not fit each other.
     """
+    count_images(files)
 
     def read(part: str) -> Split:
-        images, labels = read_idx_files(files.file(f"{part}_images"), files.file(f"{part}_labels"))
+        images = read_idx_file(files.file(f"{part}_images"), is_images=True)
+        labels = read_idx_file(files.file(f"{part}_labels"), is_images=False)
         return Split(torch.from_numpy(images).unsqueeze(1), torch.from_numpy(labels).long())
 
     official = read("train")
@@ -108,12 +110,6 @@ def stratified_split(labels: Tensor, size: int, seed: int) -> tuple[Tensor, Tens
         members = (labels == digit).nonzero().squeeze(1)
         chosen[members[torch.randperm(len(members), generator=generator)[:number]]] = True
     return (~chosen).nonzero().squeeze(1), chosen.nonzero().squeeze(1)
-
-
-def take_part(split: Split, size: int, seed: int) -> Split:
-    """`size` random images in the proportions of the classes."""
-    _, chosen = stratified_split(split.labels, size, seed)
-    return split[chosen]
 
 
 def add_label_noise(split: Split, fraction: float, seed: int) -> Split:

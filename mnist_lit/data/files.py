@@ -210,10 +210,7 @@ def _foreign_files(files: FileSet, paths: Sequence[Path]) -> UserError:
 def _md5(path: Path, *version: int, unpack: bool = False) -> str:
     """Cached by path, inode, size and mtime. With `unpack` it is the MD5 of the content of a .gz file."""
     with gzip.open(path) if unpack else path.open("rb") as stream:
-        digest = hashlib.md5(usedforsecurity=False)
-        while chunk := stream.read(1 << 20):
-            digest.update(chunk)
-        return digest.hexdigest()
+        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _restore(files: FileSet, file: DataFile, fault: str) -> None:
@@ -297,7 +294,7 @@ def _download_from(url: str, archive: Path, md5: str | None) -> str | None:
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with _open(url) as response, atomic_file(archive) as target, _progress_bar() as bar:
-            size = _announced_size(response)
+            size = getattr(response, "length", None)  # of an HTTP response that says it
             task = bar.add_task(archive.name, total=size)
             while chunk := _read(response):
                 target.write(chunk)
@@ -311,11 +308,6 @@ def _download_from(url: str, archive: Path, md5: str | None) -> str | None:
     except _MirrorFailed as failure:
         return str(failure)
     return None
-
-
-def _announced_size(response: http.client.HTTPResponse) -> int | None:
-    length = response.headers.get("Content-Length", "")
-    return int(length) if length.isdecimal() else None
 
 
 class _MirrorFailed(Exception):

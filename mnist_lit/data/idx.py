@@ -36,22 +36,12 @@ def check_idx_file(path: Path, *, is_images: bool) -> int:
         raise UserError(f"{path}: its header says {count:,} entries, so {expected:,} bytes; it has {size:,}")
     if count == 0:
         raise UserError(f"{path}: has no {'images' if is_images else 'labels'}")
-    if not is_images and (highest := _read_values(path, shape).max()) >= CLASSES:
+    if not is_images and (highest := read_idx_file(path, is_images=False).max()) >= CLASSES:
         raise UserError(f"{path}: has the label {highest}; labels should be 0 to {CLASSES - 1}")
     return count
 
 
-def read_idx_files(images: Path, labels: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Images [n, 28, 28] and labels [n], both uint8.
-
-    Raises:
-        UserError: as `check_idx_file`; also if the two do not have the same count.
-    """
-    count, label_count = check_idx_file(images, is_images=True), check_idx_file(labels, is_images=False)
-    if count != label_count:
-        raise UserError(f"{images} has {count:,} images, {labels} has {label_count:,} labels")
-    return _read_values(images, 3).reshape(-1, SIDE, SIDE), _read_values(labels, 1)
-
-
-def _read_values(path: Path, shape: int) -> np.ndarray:
-    return np.fromfile(path, dtype=np.uint8, offset=4 * (1 + shape))
+def read_idx_file(path: Path, *, is_images: bool) -> np.ndarray:
+    """Images [n, 28, 28] or labels [n], both uint8, of a file that `check_idx_file` accepts."""
+    values = np.fromfile(path, dtype=np.uint8, offset=16 if is_images else 8)
+    return values.reshape(-1, SIDE, SIDE) if is_images else values

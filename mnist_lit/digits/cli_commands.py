@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mnist_lit import CONFIG, __version__
-from mnist_lit.errors import UserError, import_extra
+from mnist_lit.errors import UserError, check_installed
 
 if TYPE_CHECKING:
     from mnist_lit.digits.trained_network import Network
@@ -124,7 +124,7 @@ def export(
         raise UserError(f"--out {path}: there is no folder {path.parent}")
     if format == Format.onnx:
         for module in ("onnx", "onnxscript"):
-            import_extra(module, "export")
+            check_installed(module, "--format onnx", "export")
     from mnist_lit.digits.export import export_run
 
     done = export_run(run, format, path, int8, data_root)

@@ -186,8 +186,6 @@ def _drop_frames(pieces: Pieces) -> Pieces:
 def _is_straight(mask: np.ndarray) -> bool:
     """True for a straight line. Its pixels vary along one direction only."""
     y, x = np.nonzero(mask)
-    if len(y) < 3:
-        return False
     low, high = np.linalg.eigvalsh(np.cov(np.stack([x, y])))
     return bool(low < 0.0025 * high)
 

@@ -23,7 +23,6 @@ from mnist_lit.digits.preparation import PREPARATION
 from mnist_lit.digits.trained_network import CheckpointNetwork, OnnxNetwork
 from mnist_lit.errors import UserError
 from mnist_lit.evaluation.run_evaluation import median_seconds, recorded_config
-from mnist_lit.run_folder import read_result
 
 TOLERANCE = 1e-5  # largest allowed difference of a probability
 BATCH = 1000
@@ -144,7 +143,7 @@ def _trace(network: CheckpointNetwork) -> torch.export.ExportedProgram:
 
 
 def _metadata(network: CheckpointNetwork) -> dict[str, Any]:
-    result = read_result(network.checkpoint.parent.parent)
+    result = network.result
     return {
         "about": network.about,
         **{name: result[name] for name in ("command", "seed", "versions", "test_acc") if name in result},

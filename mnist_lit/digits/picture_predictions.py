@@ -175,7 +175,8 @@ def evaluate_pictures(network: Network, folder: Path) -> PictureEvaluation:
     if files == [str(folder)]:
         raise UserError(f"--pictures {folder}: {NO_PICTURES}")
     skipped = [file for file in files if UNREAD.fullmatch(file) and not (HEIC.fullmatch(file) and can_read_heic())]
-    files = [file for file in files if file not in set(skipped)]
+    left_out = set(skipped)
+    files = [file for file in files if file not in left_out]
     if not files:
         raise UserError(
             f"--pictures {folder}: none of its {len(skipped)} pictures can be read: save them as PNG or JPEG"

@@ -52,22 +52,18 @@ def prepare_one(source: Path | bytes | Image.Image) -> Digit:
     Raises:
         BadPicture: if the picture cannot be read, is blank, or holds several digits.
     """
-    digits = _prepare(source, several=False)
+    digits = prepare_many(source, several=False)
     if len(digits) > 1:
         raise BadPicture(f"holds {len(digits)} digits; mnist-lit predict --many reads them all")
     return digits[0]
 
 
-def prepare_many(source: Path | bytes | Image.Image) -> list[Digit]:
+def prepare_many(source: Path | bytes | Image.Image, several: bool = True) -> list[Digit]:
     """Every digit of a picture, line by line.
 
     Raises:
         BadPicture: if the picture cannot be read or is blank.
     """
-    return _prepare(source, several=True)
-
-
-def _prepare(source: Path | bytes | Image.Image, several: bool) -> list[Digit]:
     picture, scale = read_picture(source, CLEAR if several else ENOUGH)
     digits = prepare_digits(picture, several)
     if not digits:
@@ -98,7 +94,8 @@ def prepare_digits(picture: Image.Image, several: bool = False) -> list[Digit]:
 
 def _find(picture: Image.Image, largest: int, several: bool) -> tuple[list[DigitInk], float]:
     """The ink of each digit, and the side of one of its pixels in pixels of the picture."""
-    zoom = _choose_zoom(max(picture.size), largest)
+    side = max(picture.size)
+    zoom = min(max(side, largest // 2), 8 * largest) / side
     size = (max(1, round(picture.width * zoom)), max(1, round(picture.height * zoom)))
     sized = picture if zoom == 1 else picture.resize(size, Image.Resampling.BICUBIC, reducing_gap=2.0)
     inked = compute_ink(sized, largest, several)
@@ -147,13 +144,6 @@ def _keep_largest_piece(ink: np.ndarray) -> np.ndarray:
     if count < 2:
         return ink * (ink > 0 if count else 0)
     return ink * (labels == np.bincount(labels.ravel())[1:].argmax() + 1)
-
-
-def _choose_zoom(side: int, largest: int) -> float:
-    least, most = largest // 2, 8 * largest
-    if side > most:
-        return most / side
-    return least / side if side < least else 1.0
 
 
 def _scale(box: Box, scale: float) -> Box:

@@ -145,12 +145,13 @@ _test_images: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # data set → imag
 def read_test_images(folder: Path, data: str) -> tuple[np.ndarray, np.ndarray]:
     """Test images [n, 28, 28] uint8 and labels [n] of the run's data set; none if they are not on this machine."""
     if data not in _test_images:
-        from mnist_lit.build import build_data  # imports torch
+        from mnist_lit.build import build  # imports torch
         from mnist_lit.evaluation.run_evaluation import recorded_config
 
         _test_images[data] = np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.int64)
         with suppress(Exception):  # a data set from outside the package can raise anything
-            test = build_data(recorded_config(folder / CHECKPOINTS / BEST)).load().test
+            # without prepare_data, which downloads what is missing
+            test = build(recorded_config(folder / CHECKPOINTS / BEST).data, "data").load().test
             _test_images[data] = test.images.squeeze(1).numpy(), test.labels.numpy()
     return _test_images[data]
 

@@ -20,8 +20,8 @@ from mnist_lit.reports.run_reader import (
     Run,
     UnreadableRun,
     explain_unknown_name,
+    find_candidates,
     find_value,
-    has_value,
     read_search,
 )
 from mnist_lit.run_folder import SWEEP
@@ -127,13 +127,10 @@ class Leaderboard:
     def usual(self) -> dict[str, Any]:
         """The value that more than half of the rows have, for each column with such a value."""
         usual: dict[str, Any] = {}
-        if not self.rows:
-            return usual
         for name, value in self.columns.items():
-            values = {repr(value(row)): value(row) for row in self.rows}
-            most_common, count = Counter(repr(value(row)) for row in self.rows).most_common(1)[0]
-            if 2 * count > len(self.rows):
-                usual[name] = values[most_common]
+            values = [value(row) for row in self.rows]
+            counts = Counter(map(repr, values))
+            usual.update((name, it) for it in values if 2 * counts[repr(it)] > len(values))
         return usual
 
     @cached_property
@@ -211,15 +208,15 @@ def sort_rows(boards: Sequence[Leaderboard], name: str) -> list[Leaderboard]:
         UserError: if no row has it.
     """
     runs = [row.runs[0] for board in boards for row in board.rows]
-    if runs and not any(has_value(run, name) for run in runs):
+    if runs and not any(find_candidates(run, name) for run in runs):
         raise UserError(f"--sort {name}: {explain_unknown_name(runs, name)}")
 
     def key(row: Row) -> tuple[bool, float, str]:
         if name in RESULTS:
             return False, row.mean(name) * (-1 if name in LARGEST_FIRST else 1), ""
-        value = find_value(row.runs[0], name, "--sort") if has_value(row.runs[0], name) else None
+        value = find_value(row.runs[0], name, "--sort")
         is_number = isinstance(value, int | float)
-        return not is_number, float(value) if is_number else 0.0, str(value)  # type: ignore[arg-type]
+        return not is_number, float(value) if is_number else 0.0, str(value)
 
     return [replace(board, rows=tuple(sorted(board.rows, key=key)), order=f"sorted by {name}") for board in boards]
 

@@ -27,9 +27,7 @@ def read_curves(board: Leaderboard, row: Row, index: int, thin: int) -> list[dic
     for seed, run in row.seeds.items():
         curves, options = run.metrics(), run.options
         batch = options.get("data.batch_size", 1) * options.get("trainer.devices", 1)
-        names = {"train_loss": curves.get("train_loss") or curves.get("train_loss_epoch", [])}
-        names["train_acc"] = curves.get("train_acc") or curves.get("train_acc_epoch", [])
-        names |= {name: curves.get(name, []) for name in ("val_loss", "val_acc")}
+        names = ("train_loss", "train_acc", "val_loss", "val_acc")
         found.append({
             "row": index,
             "label": f"{index + 1}: {describe_row(board, row)}" + (f", seed {seed}" if row.n > 1 else ""),
@@ -37,7 +35,7 @@ def read_curves(board: Leaderboard, row: Row, index: int, thin: int) -> list[dic
             "loss": describe_loss(run),
             "steps_per_epoch": run.result["global_step"] / max(1, run.result["epochs"]),
             "samples_per_step": batch * options.get("trainer.accumulate_grad_batches", 1),
-            "curves": {name: _thin(points, thin) for name, points in names.items()},
+            "curves": {name: _thin(curves.get(name) or curves.get(f"{name}_epoch", []), thin) for name in names},
         })  # fmt: skip
     return found
 

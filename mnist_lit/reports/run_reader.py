@@ -28,7 +28,7 @@ COMPARISONS = {
 }  # fmt: skip
 
 
-class UnreadableRun(Exception):
+class UnreadableRun(UserError):
     """A folder looks like a run's but cannot be read. The message names the file and the reason."""
 
 
@@ -172,7 +172,7 @@ def filter_runs(runs: Iterable[Run], conditions: Iterable[str]) -> list[Run]:
         if not match:
             raise UserError(f"--filter {condition}: should be NAME=VALUE, with =, !=, <, >, <= or >=: model=cnn")
         name, sign, text = match.groups()
-        known = [run for run in kept if has_value(run, name)]
+        known = [run for run in kept if find_candidates(run, name)]
         if kept and not known:
             raise UserError(f"--filter {condition}: {explain_unknown_name(kept, name)}")
         kept = [run for run in known if _is_met(find_value(run, name, "--filter"), sign, text)]
@@ -190,25 +190,20 @@ def _is_met(value: Any, sign: str, text: str) -> bool:
         return sign == "!="
 
 
-def has_value(run: Run, name: str) -> bool:
-    return bool(_candidates(run, name))
-
-
 def find_value(run: Run, name: str, option: str) -> Any:
     """What the run has of this name: a result, a choice in a config group, or an option, also without its section.
+    None if it has nothing of this name.
 
     Raises:
-        UserError: if it has nothing of this name, or options in several sections.
+        UserError: if it has options of this name in several sections.
     """
-    found = _candidates(run, name)
+    found = find_candidates(run, name)
     if len(found) > 1:
         raise UserError(f"{option} {name}: is one of {', '.join(found)}; write the whole name")
-    if not found:
-        raise UserError(f"{option} {name}: {explain_unknown_name([run], name)}")
-    return next(iter(found.values()))
+    return next(iter(found.values()), None)
 
 
-def _candidates(run: Run, name: str) -> dict[str, Any]:
+def find_candidates(run: Run, name: str) -> dict[str, Any]:
     for values in (run.result | {"tags": run.tags}, run.choices, run.options):
         if name in values and not isinstance(values[name], dict):
             return {name: values[name]}

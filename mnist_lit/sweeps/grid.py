@@ -47,18 +47,18 @@ def run_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str]
     print_line(f"sweep   {folder}: {plural(len(jobs), 'job')}{completed}")
     if config.lesson:
         print_line(introduce_lesson(config.lesson))
+    again = f"Continue with: {resume_command(config, folder)}"
     try:
         for job in missing:
             mark_for_rerun(folder / job.folder)
         with lock, raising_signals(), printing_ended_jobs(folder, missing, len(jobs)):
             run_jobs(config, context, folder, missing)
     except RunInterrupted:
-        print_line(f"The sweep was stopped. Continue with: {resume_command(config, folder)}")
+        print_line(f"The sweep was stopped. {again}")
         raise
     except (UserError, OSError) as error:
         remove_if_unused(folder)
-        again = f"\nContinue with: {resume_command(config, folder)}" if folder.exists() else ""
-        sys.exit(f"error: {describe_disk_error(error) or error}{again}")
+        sys.exit(f"error: {describe_disk_error(error) or error}" + (f"\n{again}" if folder.exists() else ""))
     failed = print_summary(folder, jobs, resume_command(config, folder), sweep.expect_divergence)
     if config.lesson:
         print_lesson(config.lesson, folder)

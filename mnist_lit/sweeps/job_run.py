@@ -35,8 +35,7 @@ def train_or_resume(cfg: DictConfig, *, progress_bar: bool, callbacks: "Sequence
         from mnist_lit.training.job import run_in
     silence_console(progress_bar)
     with lock_folder(folder), recording_failure(folder):
-        result = read_finished(folder)
-        if result and result["status"] == "completed":
+        if read_result(folder).get("status") == "completed":
             return
         restore_job_config(cfg, Path(hydra.sweep.dir), hydra.sweep.subdir)
         _set_status(folder, "running")  # if the process dies before the run writes its own record

@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
 import optuna
 from hydra.core.utils import env_override, setup_globals
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
-from sqlalchemy.exc import SQLAlchemyError
 
 from mnist_lit.config import SweepSection, parse_sweep
 from mnist_lit.console import plural, print_line
@@ -33,6 +33,7 @@ from mnist_lit.sweeps.job_progress import introduce_lesson, print_lesson, warn_a
 from mnist_lit.sweeps.search_results import print_results
 from mnist_lit.sweeps.search_space import SearchSpace, parse_space
 from mnist_lit.sweeps.search_study import (
+    LOST_STORAGE,
     count_missing,
     describe_lost_storage,
     is_local,
@@ -42,7 +43,6 @@ from mnist_lit.sweeps.search_study import (
 from mnist_lit.sweeps.search_trial import Objective, SearchStopped, TrialFailed
 from mnist_lit.sweeps.sweep_folder import dump_configs, open_folder, removing_if_unused, resume_command
 
-LOST_STORAGE = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 SHUTDOWN_TIME = 30  # seconds that a worker has to write its checkpoint and stop
 
 
@@ -65,21 +65,19 @@ def run_search(config: DictConfig, context: HydraContext, arguments: Sequence[st
     print_line(f"search  {folder}: {plural(total, 'trial')}" + (f", {started} already started" if started else ""))
     if config.lesson:
         print_line(introduce_lesson(config.lesson))
+    again = f"Continue with: {resume_command(config, folder)}"
     try:
         with lock, raising_signals():
             run_trials(study, Objective(config, context, sweep, space, folder, total))
         is_complete = print_results(study, sweep, space, folder, config)
     except UserError as error:
-        sys.exit(f"error: {error}\nContinue with: {resume_command(config, folder)}")
+        sys.exit(f"error: {error}\n{again}")
     except (SearchStopped, OSError) as error:
-        reason = describe_disk_error(error) or error
-        sys.exit(
-            f"error: {reason}. Repair the disk or free some space\nContinue with: {resume_command(config, folder)}"
-        )
+        sys.exit(f"error: {describe_disk_error(error) or error}. Repair the disk or free some space\n{again}")
     except LOST_STORAGE as error:
-        sys.exit(f"error: {describe_lost_storage(sweep, error)}\nContinue with: {resume_command(config, folder)}")
+        sys.exit(f"error: {describe_lost_storage(sweep, error)}\n{again}")
     except RunInterrupted:
-        print_line(f"The search was stopped. Continue with: {resume_command(config, folder)}")
+        print_line(f"The search was stopped. {again}")
         raise
     if config.lesson:
         print_lesson(config.lesson, folder)
@@ -155,21 +153,28 @@ def run_workers(objective: Objective, workers: int) -> bool:
     threads = os.environ.get("OMP_NUM_THREADS", str(max(1, usable_cores() // workers)))
     with env_override({"OMP_NUM_THREADS": threads}):  # torch reads it once, when it is imported
         processes = [spawn.Process(target=run_worker, args=(objective, worker)) for worker in range(workers)]
-        # A new worker has no handler for Ctrl-C yet, so it inherits that Ctrl-C is ignored. This process stops it.
-        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-        for process in processes:
-            process.start()
-        signal.signal(signal.SIGINT, before)
+        try:
+            _start(processes)
+            for process in processes:
+                process.join()
+        except RunInterrupted:
+            started = multiprocessing.active_children()
+            for child in started:
+                child.terminate()
+            for child in started:
+                child.join(SHUTDOWN_TIME)
+            raise
+    return all(process.exitcode == 0 for process in processes)
+
+
+def _start(processes: Sequence[SpawnProcess]) -> None:
+    """A new worker has no handler for Ctrl-C yet, so it inherits that Ctrl-C is ignored. This process stops it."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         for process in processes:
-            process.join()
-    except RunInterrupted:
-        for process in processes:
-            process.terminate()
-        for process in processes:
-            process.join(SHUTDOWN_TIME)
-        raise
-    return all(process.exitcode == 0 for process in processes)
+            process.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def run_worker(objective: Objective, worker: int) -> None:

@@ -8,7 +8,7 @@ import zlib
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
@@ -16,11 +16,10 @@ from optuna.pruners import BasePruner, MedianPruner, NopPruner, SuccessiveHalvin
 from optuna.samplers import BaseSampler, CmaEsSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalStorage
-from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import event
 from sqlalchemy.engine import Connection, Engine, make_url
-from sqlalchemy.exc import IntegrityError, ProgrammingError
+from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from mnist_lit.config import SweepSection
 from mnist_lit.errors import UserError
@@ -29,12 +28,8 @@ from mnist_lit.sweeps.job_run import is_running, read_finished
 from mnist_lit.sweeps.search_space import SearchSpace
 from mnist_lit.sweeps.sweep_folder import JOURNAL, STUDY, check_same_configs
 
-DIRECTIONS = {
-    "val_acc": StudyDirection.MAXIMIZE,
-    "val_loss": StudyDirection.MINIMIZE,
-    "fit_seconds": StudyDirection.MINIMIZE,
-    "params": StudyDirection.MINIMIZE,
-}
+Direction = Literal["minimize", "maximize"]
+LOST_STORAGE = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 HOST = platform.node()
 ANSWER_LIMIT = 10  # seconds for the answer of a database
 HEARTBEAT, GRACE_PERIOD = 30, 120  # seconds between two heartbeats, and without one until a trial counts as lost
@@ -58,7 +53,7 @@ def open_study(sweep: SweepSection, space: SearchSpace, folder: Path, worker: in
         "objectives": sweep.objectives,
         "sweep.sampler=grid": [str(sweep.sampler == "grid")],
     }
-    directions = [DIRECTIONS[objective] for objective in sweep.objectives]
+    directions: list[Direction] = ["maximize" if it == "val_acc" else "minimize" for it in sweep.objectives]
     try:
         study = optuna.create_study(study_name=name, storage=storage, directions=directions)
         if sweep.sampler == "grid":
@@ -133,7 +128,8 @@ def lock_before_reading(engine: Engine) -> None:
 
 def describe_lost_storage(sweep: SweepSection, error: Exception) -> str:
     reason = str(error.__cause__ or error).splitlines()[0]
-    return f"sweep.storage={hide_password(sweep.storage or 'null')}: the study cannot be read or written: {reason}"
+    place = hide_password(sweep.storage) if sweep.storage else "null"
+    return f"sweep.storage={place}: the study cannot be read or written: {reason}"
 
 
 def hide_password(url: str) -> str:

@@ -12,7 +12,6 @@ from hydra.core.utils import configure_log, run_job
 from hydra.types import HydraContext
 from omegaconf import DictConfig
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from sqlalchemy.exc import SQLAlchemyError
 
 from mnist_lit.commands import quote_for_hydra
 from mnist_lit.config import SweepSection
@@ -23,7 +22,7 @@ from mnist_lit.sweeps.grid_jobs import format_options, name_job
 from mnist_lit.sweeps.job_progress import format_count, format_result
 from mnist_lit.sweeps.job_run import mark_for_rerun, read_finished, train_or_resume
 from mnist_lit.sweeps.search_space import Axis, SearchSpace
-from mnist_lit.sweeps.search_study import HOST, counted_trials, folder_number, is_surplus
+from mnist_lit.sweeps.search_study import HOST, LOST_STORAGE, counted_trials, folder_number, is_surplus
 from mnist_lit.sweeps.sweep_folder import restore_common_options
 
 if TYPE_CHECKING:
@@ -130,7 +129,7 @@ def pruning_callback(trial: optuna.Trial, monitor: str) -> "Callback":
         try:
             trial.report(value, epoch)
             should_prune = epoch < (trainer.max_epochs or 0) and trial.should_prune()
-        except (SQLAlchemyError, optuna.exceptions.StorageInternalError):
+        except LOST_STORAGE:
             if not lost:
                 log.warning("The study does not answer, so this run is not compared with the others; it goes on")
             lost.append(epoch)

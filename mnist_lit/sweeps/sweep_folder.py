@@ -52,7 +52,7 @@ def open_folder(config: DictConfig, sweep: SweepSection, kind: str, jobs: Sequen
 
 def remove_if_unused(folder: Path) -> None:
     """Remove the folder if no job wrote into it."""
-    names = {SWEEP, CONFIGS, LOCK, STUDY, JOURNAL}
+    names = {SWEEP, CONFIGS, LOCK, f"{LOCK}_soft", STUDY, JOURNAL}
     if set(os.listdir(folder)) <= names:
         for name in names:
             (folder / name).unlink(missing_ok=True)

@@ -13,7 +13,6 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
-from mnist_lit.data.loader import Block
 from mnist_lit.models.classifier import DigitClassifier, class_path
 from mnist_lit.process import RunInterrupted, handled_signals
 from mnist_lit.training.step import LossNotFinite
@@ -48,7 +47,7 @@ class Stopwatch(Callback):
         self.train_seconds += now - self._train_since
         self.fit_seconds += now - self._fit_since
         self._train_since = self._fit_since = now
-        self.samples += batch.samples if isinstance(batch, Block) else len(batch[1]) * trainer.world_size
+        self.samples += batch.samples
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.on_train_end(trainer, pl_module)

@@ -89,9 +89,7 @@ class _MovableCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         then, now = state_dict["dirpath"], str(self.dirpath)
-        moved = {
-            name: path.replace(then, now, 1) for name, path in state_dict.items() if isinstance(path, str) and then
-        }
+        moved = {name: path.replace(then, now, 1) for name, path in state_dict.items() if isinstance(path, str)}
         best = {path.replace(then, now, 1): score for path, score in state_dict["best_k_models"].items()}
         super().load_state_dict(state_dict | moved | {"best_k_models": best})
 

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 DEVICE = "cuda"
 Results = tuple[Tensor, Tensor]
+# the mini-batches of one optimizer step → their mean loss and their outputs, without their graph
 Step = Callable[[list[MiniBatch]], Results]
 
 

@@ -19,7 +19,7 @@ from lightning.pytorch.loggers import Logger, MLFlowLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from mnist_lit.atomic_io import write_text
-from mnist_lit.build import build_own_loggers
+from mnist_lit.build import build
 from mnist_lit.config import LoggerSection, TrainConfig
 from mnist_lit.config.options import compared_options
 from mnist_lit.data.datamodule import DigitDataModule
@@ -93,7 +93,7 @@ def build_loggers(
         about: dict[str, Any] = {"name": folder.name, "tags": config.tags, "save_dir": folder, "settings": limits}
         loggers.append(WandbLogger(project="mnist-lit", offline=offline, **about))
         _begin(loggers[-1], options, "logger.wandb=true")
-    return loggers + build_own_loggers(config, folder)
+    return loggers + [build(entry, "logger", save_dir=folder) for entry in config.logger.entries.values()]
 
 
 def _begin(tracker: Logger, options: dict[str, Any], switch: str) -> None:

@@ -19,7 +19,6 @@ from torch import nn
 from mnist_lit.config import TrainConfig
 from mnist_lit.console import plural, render_text, warning_box, wrap_text
 from mnist_lit.data.datamodule import DigitDataModule
-from mnist_lit.data.loader import Block
 from mnist_lit.evaluation.statistics import wilson_interval
 from mnist_lit.models import DigitClassifier
 from mnist_lit.run_folder import PICTURES
@@ -179,17 +178,17 @@ class RunProgress(ProgressBar):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        for step, metrics in cast(DigitClassifier, pl_module).steps.meter.take_printed():
+        meter = cast(DigitClassifier, pl_module).steps.meter
+        for step, metrics in meter.take_printed():
             in_epoch = _count((step - 1) % self.steps_per_epoch + 1, self.steps_per_epoch)
             log.info(f"{_format_epoch(trainer)}  step {in_epoch}  {_format_training(metrics)}")
         if self._bar:
-            steps = batch.steps if isinstance(batch, Block) else 1
-            text = _format_training(_training_means(trainer, pl_module))
-            self._bar.update(self._bar.task_ids[0], advance=steps, metrics=text)
+            text = _format_training(meter.epoch.means())
+            self._bar.update(self._bar.task_ids[0], advance=batch.steps, metrics=text)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics = {**trainer.callback_metrics, **_training_means(trainer, pl_module)}
-        line = _format_metrics(_format_epoch(trainer), metrics)
+        train = cast(DigitClassifier, pl_module).steps.meter.epoch.means()
+        line = _format_metrics(_format_epoch(trainer), trainer.callback_metrics | train)
         log.info(f"{line}  {time.perf_counter() - self._epoch_started:5.1f} s")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -202,15 +201,6 @@ class RunProgress(ProgressBar):
         if self._bar:
             self._bar.stop()
             self._bar = None
-
-
-def _training_means(trainer: Trainer, model: LightningModule) -> dict[str, Any]:
-    """Loss and accuracy of the epoch so far. On plain batches Lightning knows them."""
-    epoch = cast(DigitClassifier, model).steps.meter.epoch
-    if epoch.samples:
-        return epoch.means()
-    metrics = trainer.callback_metrics
-    return {name: metrics.get(f"{name}_epoch", metrics[name]) for name in ("train_loss", "train_acc")}
 
 
 def _format_epoch(trainer: Trainer) -> str:

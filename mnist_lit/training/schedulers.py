@@ -25,7 +25,8 @@ class EpochStepLR(StepLR):
 
 def describe_schedule(scheduler: ClassSection, optimizer: ClassSection, total_steps: int) -> str:
     """In words, such as `cosine from 0.001 to 0 over 1,720 steps`."""
-    lr, options = optimizer.options.get("lr"), scheduler.options
+    lr = optimizer.options.get("lr")
+    options = {name: value for name, value in scheduler.options.items() if value is not None}
     kind = str(scheduler.target).rpartition(".")[2]
     if scheduler.target is None:
         return "constant learning rate"

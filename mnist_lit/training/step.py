@@ -18,11 +18,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from mnist_lit import private_apis
 from mnist_lit.data.loader import Block, MiniBatch
-from mnist_lit.private_apis import fast_update
-from mnist_lit.training.cuda_graph import ReplayedSteps, can_replay
+from mnist_lit.training.cuda_graph import ReplayedSteps, Step, can_replay
 
-# the mini-batches of one optimizer step → their mean loss and their outputs, without their graph
-Step = Callable[[list[MiniBatch]], tuple[Tensor, Tensor]]
 HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")  # of networks and callbacks
 
 
@@ -54,7 +51,7 @@ class BlockSteps:
 
     def _choose_step(self, model: Any, block: Block, optimizer: LightningOptimizer) -> Step:
         if needs_lightning(model.trainer, model):
-            return step_through_lightning(model, optimizer)
+            return make_step(model, optimizer, optimizer.step, model.manual_backward)
         if can_replay(model, block):
             if self.replayed is None or self.replayed.optimizer is not optimizer:
                 with_update = partial(make_step, model, optimizer)
@@ -76,13 +73,9 @@ def needs_lightning(trainer: Any, model: LightningModule) -> bool:
     )
 
 
-def step_through_lightning(model: Any, optimizer: LightningOptimizer) -> Step:
-    return make_step(model, optimizer, optimizer.step, model.manual_backward)
-
-
 def direct_step(model: Any, optimizer: LightningOptimizer) -> Step:
     """The same without the hooks. The step still counts in `global_step`."""
-    update = fast_update(optimizer.optimizer)
+    update = private_apis.fast_update(optimizer.optimizer)
     return make_step(model, optimizer, lambda: private_apis.counted(optimizer, update))
 
 
@@ -162,8 +155,8 @@ class TrainMeter:
     _pending: list[tuple[Tensor, Tensor, Tensor, float]] = field(default_factory=list)
 
     def update(self, loss: Tensor, outputs: Tensor, labels: Tensor, lr: float) -> None:
-        """Note one step; nothing is read from the device."""
-        self._pending.append((loss.detach(), outputs.detach(), labels, lr))
+        """Note one step, by tensors without a graph; nothing is read from the device."""
+        self._pending.append((loss, outputs, labels, lr))
 
     def read(self, reduce: Callable[..., Any] | None = None) -> list[tuple[int, dict[str, float]]]:
         """Read what `update` has noted; the (step, metrics) of each window that it completes. `reduce` adds up a

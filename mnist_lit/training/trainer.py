@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from mnist_lit.build import build, build_callbacks, build_model
+from mnist_lit.build import build, build_model
 from mnist_lit.config import ClassSection, TrainConfig
 from mnist_lit.dashboards import dashboard_callbacks
 from mnist_lit.dashboards.galleries import PredictionPictures
@@ -58,7 +58,8 @@ def build_trainer(
             ),
             *([] if is_trial else [PredictionWriter(folder / PREDICTIONS), PredictionPictures(folder / PICTURES)]),
             *dashboard_callbacks(config, folder),
-            *build_callbacks(config),  # before those that save: a checkpoint has what they did in this step
+            # before those that save: a checkpoint has what they did in this step
+            *(build(entry, "callbacks") for entry in config.callbacks.entries.values()),
             *callbacks,
             RandomState(),
             StopOnSignal(checkpoints / LAST),

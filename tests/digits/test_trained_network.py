@@ -48,3 +48,12 @@ def test_a_checkpoint_without_classes_or_with_the_ten_digits_reads_digits(clothe
         network = open_network(run)
         assert isinstance(network, CheckpointNetwork)
         assert network.classes == DIGITS
+
+
+def test_the_accuracy_of_a_run_is_that_of_its_best_checkpoint_alone(small_copy: Path) -> None:
+    best = small_copy / "checkpoints" / "best.ckpt"
+    assert "digits's 360 test images" in open_network(best).about
+    for other in (best.with_name("last.ckpt"), small_copy / "else" / "best.ckpt"):
+        other.parent.mkdir(exist_ok=True)
+        other.write_bytes(best.read_bytes())
+        assert open_network(other).about.endswith("its accuracy is not recorded")

@@ -12,9 +12,12 @@ import pytest
 from typer.testing import CliRunner
 
 from mnist_lit.cli import app
+from mnist_lit.reports.html_page import read_test_images
 from mnist_lit.reports.leaderboard import build_leaderboards
 from mnist_lit.reports.plots import plot_curves, plot_search, read_curves
 from mnist_lit.reports.run_reader import find_runs
+from mnist_lit.run_folder import write_config
+from tests.configs import compose_config
 from tests.conftest import TINY
 from tests.reports.written_runs import (
     CROSS_ENTROPY,
@@ -224,6 +227,15 @@ def test_the_images_of_the_worst_mistakes_are_in_the_page(script: Any, tmp_path:
     plots = re.search(r'id="plots">(.*?)</script>', text)
     assert plots
     assert json.loads(plots[1])["g1"]["curves"]
+
+
+def test_a_page_downloads_no_images(tmp_path: Path, mirror: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MNIST_LIT_DATA", raising=False)
+    server = mirror(tmp_path)
+    write_config(tmp_path, compose_config(f"data.root={tmp_path / 'nowhere'}", f"data.mirrors=['{server.url}']"))
+    images, labels = read_test_images(tmp_path, "the same data")
+    assert (len(images), len(labels), server.requests) == (0, 0, [])
+    assert not (tmp_path / "nowhere").exists()
 
 
 def test_the_filter_of_a_row_knows_all_its_options(tmp_path: Path) -> None:
