@@ -21,7 +21,7 @@ Written by `python -m benchmarks`. The programs take turns in each round. A rati
 rounds. The seconds are from one machine at one time. They are not valid for other machines. If the load average is much
 higher than the number of threads, other programs ran at the same time. The machine is virtual. In some minutes, two
 threads are not faster than one, except in large matrix multiplications. This affects *articles* and *flops* most. Their
-figures are from minutes without this problem.
+figures are from minutes without this problem. The folder `intel` holds the figures of an Intel processor with AMX.
 
 - *run* is a whole run of `train.py` (TensorBoard with the default dashboards, CSV, progress bar, checkpoints,
   validation) in this process. Its time is `fit_seconds` in result.json: from the start of training to the end of the
