@@ -75,7 +75,7 @@ def lock_file(path: Path, timeout: float = 0) -> AbstractContextManager[object]:
     except (OSError, NotImplementedError) as error:
         if isinstance(error, OSError) and error.errno not in REFUSALS:  # Timeout has no errno
             raise
-        lock = SoftFileLock(path.with_name(f"{path.name}_soft"), timeout=timeout, is_singleton=True)
+        lock = SoftFileLock(soft_lock_path(path), timeout=timeout, is_singleton=True)
         held = lock.acquire()
         atexit.unregister(lock.release)
         atexit.register(lock.release, force=True)  # the system does not do it when the process ends
@@ -87,9 +87,13 @@ def lock_file(path: Path, timeout: float = 0) -> AbstractContextManager[object]:
     return held
 
 
+def soft_lock_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}_soft")
+
+
 def lock_holder(path: Path) -> str | None:
     """The process that holds the soft lock beside or at `path`; None if there is none."""
-    for soft in (path.with_name(f"{path.name}_soft"), path):
+    for soft in (soft_lock_path(path), path):
         with suppress(OSError, ValueError):
             process, computer, *_ = soft.read_text(encoding="utf-8").split()
             return f"process {int(process)} on {computer}. If it no longer runs, delete {soft}"

@@ -38,7 +38,7 @@ def describe_disk_error(error: BaseException | None) -> str | None:
 
 
 def check_installed(package: str, option: str, extra: str = "") -> None:
-    """Raises UserError if a package is missing. `extra` is the extra that has it, if its name is another one."""
+    """Raises UserError if a package is missing. `extra` is needed if the extra has another name."""
     if importlib.util.find_spec(package) is None:
         raise UserError(f"{option}: {package} is not installed; {install_command(extra or package)}")
 

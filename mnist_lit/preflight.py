@@ -31,7 +31,7 @@ from mnist_lit.training.resume import NothingToDo, resumed_config
 
 SWEEPERS = ("basic", "optuna")
 AUTO = "auto"  # resume=auto
-NO_LETTER = re.compile("[\ud800-\udfff]")  # a byte of a command line or a file name that the encoding lacks
+NO_LETTER = re.compile("[\ud800-\udfff]")  # how Python reads a byte that the locale's encoding does not have
 
 
 OmegaConf.register_new_resolver("run_name", run_name, replace=True)  # for hydra.run.dir

@@ -160,15 +160,15 @@ def drop_unwritable_output() -> None:
 def importing() -> Iterator[None]:
     """Import torch inside this block.
 
-    The garbage collector leaves out what is imported: it stays, and going through it takes a sixth of the import time
-    and 0.4 s of a run. A signal ends the program at once. Memory that is freed later is kept, see
+    The garbage collector ignores what is imported, because that stays. Looking at it would take a sixth of the import
+    time, and 0.4 s of a run. A signal ends the program at once. Memory that is freed later is kept, see
     `keep_freed_memory`. Lightning does not see the rank that a launcher has given to this process: it need not even be
     a number.
     """
     hidden = {name: os.environ.pop(name) for name in RANK_VARIABLES if name in os.environ}
     is_first = "lightning" not in sys.modules
     if is_first:
-        gc.collect()  # garbage of now would be kept for ever, such as a network in a notebook
+        gc.collect()  # freeze() would keep the garbage of a notebook for ever
     was_enabled = gc.isenabled()
     gc.disable()
     keep_freed_memory()

@@ -185,6 +185,12 @@ def best_checkpoint(run: Path) -> Path:
     return run / CHECKPOINTS / BEST if run.is_dir() else run
 
 
+def run_of_checkpoint(checkpoint: Path) -> Path | None:
+    """The folder of the run that a checkpoint is of; None if the checkpoint is not in a run's folder."""
+    folder = checkpoint.parent.parent
+    return folder if checkpoint.parent.name == CHECKPOINTS and (folder / CONFIG).exists() else None
+
+
 class ResultFile:
     """`values` is the content of result.json. Every change replaces the whole file or nothing.
 

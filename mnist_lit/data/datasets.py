@@ -66,7 +66,7 @@ def load_idx(files: FileSet, val_size: int, split_seed: int) -> Splits:
     Raises:
         UserError: if the files do not fit each other.
     """
-    count_images(files)
+    count_images(files)  # raises UserError
 
     def read(part: str) -> Split:
         images = read_idx_file(files.file(f"{part}_images"), is_images=True)

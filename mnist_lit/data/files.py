@@ -294,7 +294,7 @@ def _download_from(url: str, archive: Path, md5: str | None) -> str | None:
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with _open(url) as response, atomic_file(archive) as target, _progress_bar() as bar:
-            size = getattr(response, "length", None)  # of an HTTP response that says it
+            size = getattr(response, "length", None)  # bytes; None if the server does not tell, or for file://
             task = bar.add_task(archive.name, total=size)
             while chunk := _read(response):
                 target.write(chunk)

@@ -52,18 +52,22 @@ def prepare_one(source: Path | bytes | Image.Image) -> Digit:
     Raises:
         BadPicture: if the picture cannot be read, is blank, or holds several digits.
     """
-    digits = prepare_many(source, several=False)
+    digits = _prepare(source, several=False)
     if len(digits) > 1:
         raise BadPicture(f"holds {len(digits)} digits; mnist-lit predict --many reads them all")
     return digits[0]
 
 
-def prepare_many(source: Path | bytes | Image.Image, several: bool = True) -> list[Digit]:
+def prepare_many(source: Path | bytes | Image.Image) -> list[Digit]:
     """Every digit of a picture, line by line.
 
     Raises:
         BadPicture: if the picture cannot be read or is blank.
     """
+    return _prepare(source, several=True)
+
+
+def _prepare(source: Path | bytes | Image.Image, several: bool) -> list[Digit]:
     picture, scale = read_picture(source, CLEAR if several else ENOUGH)
     digits = prepare_digits(picture, several)
     if not digits:

@@ -58,7 +58,7 @@ class CheckpointNetwork:
             with importing():
                 from mnist_lit.data.loader import Normalize
                 from mnist_lit.models.checkpoint_file import load_classifier, read_checkpoint
-                from mnist_lit.run_folder import BEST, CHECKPOINTS, best_checkpoint, read_result
+                from mnist_lit.run_folder import BEST, best_checkpoint, read_result, run_of_checkpoint
         except ModuleNotFoundError as error:
             raise UserError(
                 f"{error.name} is not installed, and a checkpoint needs it; an exported .onnx does not"
@@ -72,8 +72,8 @@ class CheckpointNetwork:
             raise UserError(f"{self.checkpoint}: does not say how its pictures were normalized") from error
         self.dataset = str(data.get("name") or "another data set")
         self.classes = tuple(map(str, data.get("classes") or DIGITS))
-        is_tested = self.checkpoint.name == BEST and self.checkpoint.parent.name == CHECKPOINTS
-        self.result = read_result(self.checkpoint.parent.parent) if is_tested else {}
+        run = run_of_checkpoint(self.checkpoint)  # which has tested its best checkpoint alone
+        self.result = read_result(run) if run and self.checkpoint.name == BEST else {}
         self.about = self._describe()
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
@@ -92,8 +92,8 @@ class CheckpointNetwork:
     def _describe(self) -> str:
         """For example `ConvNet, 75,706 parameters, 99.59% on mnist's 10,000 test images`."""
         try:
-            result, data = self.result, self.result["data"]
-            accuracy = f"{result['test_acc']:.2%} on {data['name']}'s {data['test_size']:,} test images"
+            data = self.result["data"]
+            accuracy = f"{self.result['test_acc']:.2%} on {data['name']}'s {data['test_size']:,} test images"
         except (KeyError, TypeError, ValueError):
             accuracy = "its accuracy is not recorded"
         return f"{type(self.classifier).__name__}, {self.classifier.parameter_count:,} parameters, {accuracy}"

@@ -30,7 +30,16 @@ from mnist_lit.evaluation.statistics import (
 from mnist_lit.losses import probabilities
 from mnist_lit.models import DigitClassifier
 from mnist_lit.models.checkpoint_file import load_classifier, read_checkpoint
-from mnist_lit.run_folder import CHECKPOINTS, CONFIG, DAMAGED, PREDICTIONS, best_checkpoint, read_config, read_result
+from mnist_lit.run_folder import (
+    CHECKPOINTS,
+    CONFIG,
+    DAMAGED,
+    PREDICTIONS,
+    best_checkpoint,
+    read_config,
+    read_result,
+    run_of_checkpoint,
+)
 
 
 @dataclass(frozen=True)
@@ -162,9 +171,8 @@ def recorded_config(checkpoint: Path, data_root: Path | None = None) -> TrainCon
     Raises:
         UserError: if the checkpoint alone is not enough, or if its data have no folder.
     """
-    folder = checkpoint.parent.parent
-    is_in_run = checkpoint.parent.name == CHECKPOINTS and (folder / CONFIG).exists()
-    config = read_config(folder) if is_in_run else _config_of_file(checkpoint)
+    folder = run_of_checkpoint(checkpoint)
+    config = read_config(folder) if folder else _config_of_file(checkpoint)
     data = config.data
     if data_root and not isinstance(data, IDXData):
         raise UserError(f"--data-root {data_root}: data={data.name} is not in a folder of MNIST's format")

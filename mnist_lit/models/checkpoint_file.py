@@ -11,7 +11,7 @@ import torch
 from mnist_lit.build import import_class
 from mnist_lit.errors import UserError
 from mnist_lit.models.classifier import DigitClassifier, class_path
-from mnist_lit.run_folder import CHECKPOINTS, CONFIG, best_checkpoint, find_run, read_config
+from mnist_lit.run_folder import best_checkpoint, find_run, read_config, run_of_checkpoint
 
 CHECKSUM = b"sha256:"
 CHECKSUM_SIZE = len(CHECKSUM) + 64
@@ -86,9 +86,8 @@ def read_initial_weights(run: Path, model: DigitClassifier, classes: Sequence[st
             f"{name}({', '.join(f'{k}={v}' for k, v in options.items())})" for name, options in (theirs, ours)
         )
         raise UserError(f"init_from={run}: holds another network: {their}. This run has {our}")
-    folder = path.parent.parent
-    is_in_run = path.parent.name == CHECKPOINTS and (folder / CONFIG).exists()
-    if is_in_run and (trained := read_config(folder).data.classes) != list(classes):
+    folder = run_of_checkpoint(path)
+    if folder and (trained := read_config(folder).data.classes) != list(classes):
         raise UserError(
             f"init_from={run}: has other classes. It has {', '.join(trained)}; this run has {', '.join(classes)}"
         )

@@ -14,7 +14,8 @@ class CNN(DigitClassifier):
 
     The pooling comes before the activation. Every activation here is monotonic, so the result is the same with a
     quarter of the work. The weights are stored channels-last, which is faster for convolutions on CPU and GPU. The
-    second activation works on the flat features, because the gradient of flat features has another memory layout."""
+    second activation comes after Flatten. The result is the same, and its gradient has the memory layout of its input.
+    """
 
     static_graph = True
 

@@ -130,7 +130,9 @@ class Leaderboard:
         for name, value in self.columns.items():
             values = [value(row) for row in self.rows]
             counts = Counter(map(repr, values))
-            usual.update((name, it) for it in values if 2 * counts[repr(it)] > len(values))
+            for it in values:
+                if 2 * counts[repr(it)] > len(values):
+                    usual[name] = it
         return usual
 
     @cached_property

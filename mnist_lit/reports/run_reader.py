@@ -204,6 +204,7 @@ def find_value(run: Run, name: str, option: str) -> Any:
 
 
 def find_candidates(run: Run, name: str) -> dict[str, Any]:
+    """Whole name → value. A name without its section can stand for options of several sections."""
     for values in (run.result | {"tags": run.tags}, run.choices, run.options):
         if name in values and not isinstance(values[name], dict):
             return {name: values[name]}

@@ -23,6 +23,7 @@ from sqlalchemy.exc import IntegrityError, ProgrammingError, SQLAlchemyError
 
 from mnist_lit.config import SweepSection
 from mnist_lit.errors import UserError
+from mnist_lit.reports.leaderboard import LARGEST_FIRST
 from mnist_lit.run_folder import read_result
 from mnist_lit.sweeps.job_run import is_running, read_finished
 from mnist_lit.sweeps.search_space import SearchSpace
@@ -53,7 +54,7 @@ def open_study(sweep: SweepSection, space: SearchSpace, folder: Path, worker: in
         "objectives": sweep.objectives,
         "sweep.sampler=grid": [str(sweep.sampler == "grid")],
     }
-    directions: list[Direction] = ["maximize" if it == "val_acc" else "minimize" for it in sweep.objectives]
+    directions: list[Direction] = ["maximize" if it in LARGEST_FIRST else "minimize" for it in sweep.objectives]
     try:
         study = optuna.create_study(study_name=name, storage=storage, directions=directions)
         if sweep.sampler == "grid":

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from mnist_lit.atomic_io import write_text
+from mnist_lit.atomic_io import soft_lock_path, write_text
 from mnist_lit.commands import resume_sweep_command, typed_overrides
 from mnist_lit.config import SweepSection, TrainConfig, parse_config
 from mnist_lit.config.checks import show
@@ -52,7 +52,7 @@ def open_folder(config: DictConfig, sweep: SweepSection, kind: str, jobs: Sequen
 
 def remove_if_unused(folder: Path) -> None:
     """Remove the folder if no job wrote into it."""
-    names = {SWEEP, CONFIGS, LOCK, f"{LOCK}_soft", STUDY, JOURNAL}
+    names = {SWEEP, CONFIGS, LOCK, soft_lock_path(folder / LOCK).name, STUDY, JOURNAL}
     if set(os.listdir(folder)) <= names:
         for name in names:
             (folder / name).unlink(missing_ok=True)

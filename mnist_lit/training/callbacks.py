@@ -191,7 +191,8 @@ class RandomState(Callback):
 def check_finite(weights: Mapping[str, torch.Tensor], step: int) -> None:
     """Raises LossNotFinite: a last step can spoil the weights after a loss that was still finite.
 
-    The sum is not finite if one weight is not, and takes a twentieth of the time. It can also overflow."""
+    The sum is tried first, because it is fast. If one weight is not finite, the sum is not finite. Very large weights
+    can have such a sum, too, so then each weight is tried."""
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not tensor.sum().isfinite() and not tensor.isfinite().all():
             raise LossNotFinite(step, f"the weights in {name} are not finite")

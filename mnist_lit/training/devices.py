@@ -211,13 +211,13 @@ def restoring_threads() -> Iterator[None]:
 
 @contextmanager
 def flushing_denormals() -> Iterator[None]:
-    """Numbers below 1.2e-38 become 0 inside the block.
+    """Denormals, the numbers below 1.2e-38, become 0 inside the block.
 
-    Some processors need 100 times as long for such a number. Adam makes many of them: the mean of a weight's gradients
-    shrinks by a factor at each step at which the gradient is 0, as behind a ReLU that gives 0 for every image, and
-    stops at the smallest number there is. torch's threads have the setting of the thread that starts them, so this
-    comes before the first computation of the process, where possible."""
-    smallest = torch.tensor(2.0**-126)
+    Some processors are slow with denormals, and Adam makes many of them. A ReLU that gives 0 for every image has
+    gradients of 0. Then Adam's mean of these gradients becomes smaller at each step. It ends as a denormal, not as 0.
+
+    A thread of torch has the setting of the thread that starts it. So enter this block before the process computes."""
+    smallest = torch.tensor(torch.finfo(torch.float32).tiny)
     was_flushing = bool(smallest / 2 == 0)
     torch.set_flush_denormal(True)
     try:

@@ -155,7 +155,7 @@ class TrainMeter:
     _pending: list[tuple[Tensor, Tensor, Tensor, float]] = field(default_factory=list)
 
     def update(self, loss: Tensor, outputs: Tensor, labels: Tensor, lr: float) -> None:
-        """Note one step, by tensors without a graph; nothing is read from the device."""
+        """Note one step. The tensors have no graph. Nothing is read from the device."""
         self._pending.append((loss, outputs, labels, lr))
 
     def read(self, reduce: Callable[..., Any] | None = None) -> list[tuple[int, dict[str, float]]]:

@@ -323,7 +323,7 @@ def test_weights_that_are_large_and_finite_are_accepted_and_infinite_ones_are_no
 
 
 def test_denormals_are_zero_in_a_run_and_stay_in_the_process(tmp_path: Path) -> None:
-    """Half of the smallest normal number; some processors need 100 times as long for it."""
+    """A denormal is half of the smallest normal number, for example."""
     halves = []
 
     class Halves(Callback):
