@@ -147,8 +147,8 @@ class DigitClassifier(LightningModule):
         return loss
 
     def on_train_epoch_end(self) -> None:
-        if self._steps is not None:
-            means = self._steps.meter.end_epoch()
+        if not self.automatic_optimization:
+            means = self.steps.meter.end_epoch()
             self.log_dict(means, prog_bar=True, logger=False)
             self.write({f"{name}_epoch": value for name, value in means.items()}, self.trainer.global_step)
 

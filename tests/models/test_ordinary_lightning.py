@@ -140,14 +140,18 @@ def test_the_tuner_finds_a_learning_rate_and_sets_it(source: Source, tmp_path: P
     assert model.configure_optimizers().param_groups[0]["lr"] == model.lr
 
 
-def test_a_checkpoint_of_a_plain_fit_is_loaded_and_resumed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("after", SOURCES, ids=["then a data module", "then a DataLoader"])
+@pytest.mark.parametrize("before", SOURCES, ids=["data module", "DataLoader"])
+def test_a_checkpoint_is_loaded_and_resumed_with_any_batches(before: Source, after: Source, tmp_path: Path) -> None:
     keeps = callbacks.ModelCheckpoint(tmp_path / "kept")
-    make_trainer(tmp_path, callbacks=[keeps], enable_checkpointing=True).fit(make_model(), **loader_arguments())
+    trained = make_model()
+    make_trainer(tmp_path, callbacks=[keeps], enable_checkpointing=True).fit(trained, **before())
     loaded = MLP.load_from_checkpoint(keeps.best_model_path, weights_only=True)
     assert loaded.hparams["hidden"] == [32]
-    longer = make_trainer(tmp_path, max_epochs=3)
-    longer.fit(make_model(), **loader_arguments(), ckpt_path=keeps.best_model_path, weights_only=True)
-    assert longer.global_step == 60
+    for model in (make_model(), trained):
+        longer = make_trainer(tmp_path, max_epochs=3)
+        longer.fit(model, **after(), ckpt_path=keeps.best_model_path, weights_only=True)
+        assert longer.current_epoch == 3
 
 
 def test_lightnings_loggers_get_the_same_names_from_plain_batches(tmp_path: Path) -> None:
