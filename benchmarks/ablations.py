@@ -22,9 +22,8 @@ Pair = tuple[Callable[[], float], Callable[[], float]]  # training with the tric
 STEPS = 300
 KEEP_DENORMALS = """
 import contextlib
-from mnist_lit import hydra_app
-from mnist_lit.training import run
-run.flushing_denormals = contextlib.nullcontext
+from mnist_lit import hydra_app, isolation
+isolation.flushing_denormals = contextlib.nullcontext
 hydra_app.run_app()
 """
 

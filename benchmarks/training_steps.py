@@ -10,7 +10,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.measurement import Row
 from benchmarks.runner import DEFAULTS, run_training
 from mnist_lit.build import build_model
-from mnist_lit.training.devices import auto_steps_per_execution, restoring_threads
+from mnist_lit.isolation import restoring_threads
+from mnist_lit.training.devices import auto_steps_per_execution
 from tests.configs import compose_config
 
 BLOCKS = (("mlp_4x64", 15), ("mlp_4x64", 64), ("mlp_500", 100), ("mlp_500", 4096), ("cnn", 64), ("cnn", 1024),

@@ -28,6 +28,7 @@ from mnist_lit.config import ClassSection, DataSection, TrainConfig
 from mnist_lit.config.checks import show, wrong_kind
 from mnist_lit.data.datamodule import DigitDataModule
 from mnist_lit.errors import UserError, describe_error
+from mnist_lit.isolation import float32_on_cpu
 from mnist_lit.losses import OUTPUTS, CrossEntropy, Loss
 from mnist_lit.models import DigitClassifier
 from mnist_lit.models.checkpoint_file import read_initial_weights
@@ -35,7 +36,7 @@ from mnist_lit.process import RunInterrupted
 
 STEPS_PER_EPOCH, EPOCHS = 1, 1000  # a schedule is tried with these
 OURS = ("mnist_lit.", "torch.optim.")
-NOT_CALLED = ("training_step", "optimizer_step", "lr_scheduler_step")  # methods that a run does not call or replaces
+NOT_CALLED = ("training_step", "optimizer_step", "lr_scheduler_step")  # methods of a network that a run does not use
 # Callbacks of Lightning that change what the config says, and what there is instead.
 INSTEAD = {
     ProgressBar: "a run has one progress bar, its own; trainer.enable_progress_bar=false switches it off",
@@ -70,7 +71,7 @@ def check_classes(config: TrainConfig, defaults: Mapping[str, Mapping[str, Any]]
             problems[_describe_failure(name, section, defaults.get(name, {}), error)] = None
         return None
 
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), float32_on_cpu():
         model, loss = attempt("model", _build_network), attempt("loss", build_loss)
         optimizer = attempt("optimizer", _build_optimizer)
         attempt("scheduler", _check_scheduler, optimizer)
@@ -147,7 +148,9 @@ def _build_network(section: ClassSection) -> DigitClassifier:
     if not isinstance(getattr(model, "network", None), nn.Module):
         raise UserError(f"model._target_={section.target}: should set self.network, which predict and export use")
     if own := [name for name in NOT_CALLED if getattr(type(model), name) is not getattr(DigitClassifier, name)]:
-        raise UserError(f"model._target_={section.target}: a run makes many steps a call and never calls its {own[0]}")
+        raise UserError(
+            f"model._target_={section.target}: a run makes its steps in blocks and would not use its {own[0]}"
+        )
     if model.output not in OUTPUTS:
         raise UserError(f"model.output={show(model.output)}: should be one of {', '.join(OUTPUTS)}")
     if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -229,6 +232,10 @@ def _build_data(section: DataSection) -> DigitDataModule:
     data: DigitDataModule = build(section, "data")
     if data.batch_size != section.options.get("batch_size", data.batch_size):
         raise UserError(f"data._target_={section.target}: has to pass **kwargs to super().__init__")
+    if type(data).train_dataloader is not DigitDataModule.train_dataloader:
+        raise UserError(
+            f"data._target_={section.target}: a run takes what load returns and would not use its train_dataloader"
+        )
     return data
 
 

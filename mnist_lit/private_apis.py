@@ -12,13 +12,14 @@ from typing import Any, cast
 import torch
 from lightning.pytorch import Trainer
 from lightning.pytorch.core.optimizer import LightningOptimizer
+from lightning.pytorch.loops.fit_loop import _FitLoop
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 from torch import Tensor
 from torch.optim import SGD, Adam, AdamW, Optimizer
 
 FUSED_KERNELS, STEP_HOOKS, STEP_COUNTER = "fused kernels", "step hooks", "step counter"
 LOGGED_STEP = "step of Lightning's logs"
-GPU_COUNT, JIT_REGISTRY = "GPU count", "jit registry"
+FITTED_DATA, GPU_COUNT, JIT_REGISTRY = "fitted data", "GPU count", "jit registry"
 
 Kernel = Callable[[list[Tensor]], object]  # makes the update from the gradients
 log = logging.getLogger(__name__)
@@ -214,6 +215,19 @@ def _try_logged_step() -> None:
         raise AttributeError("_batches_that_stepped")
 
 
+# ---- fitted data. Public way: the last data module that the trainer got, even if it fits a loader now ---------------
+
+
+def fits_data_module(trainer: Trainer) -> bool:
+    """Whether the trainer's fit takes its data module, and no loader that came later."""
+    return not usable(FITTED_DATA) or trainer.fit_loop._data_source.instance is trainer.datamodule  # type: ignore[attr-defined]
+
+
+def _try_fitted_data() -> None:
+    if not hasattr(_FitLoop(cast(Trainer, None), 0, 0)._data_source, "instance"):
+        raise AttributeError("_data_source.instance")
+
+
 # ---- GPU count. Public way: torch asks anew at every step ----------------------------------------------------------
 
 
@@ -250,6 +264,7 @@ TRIALS: dict[str, Callable[[], None]] = {
     STEP_HOOKS: _try_step_hooks,
     STEP_COUNTER: _try_step_counter,
     LOGGED_STEP: _try_logged_step,
+    FITTED_DATA: _try_fitted_data,
     GPU_COUNT: _try_gpu_count,
     JIT_REGISTRY: _try_jit_registry,
 }

@@ -3,6 +3,7 @@
 import io
 import logging
 import os
+import random
 import re
 import shutil
 import signal
@@ -134,6 +135,38 @@ def test_training_leaves_nothing_behind_in_the_process(folder: Path) -> None:
         assert describe_process() == before
     assert not GlobalHydra.instance().is_initialized()
     assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+def test_a_run_neither_uses_nor_changes_the_callers_settings_of_torch() -> None:
+    def draw() -> list[float]:
+        return [random.random(), float(np.random.rand()), float(torch.rand(1, dtype=torch.float32, device="cpu"))]
+
+    def seed() -> None:
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+
+    seed()
+    numbers = draw()
+    expected = mnist_lit.train(*TINY, "trainer.max_epochs=1")
+    images = np.zeros((2, 28, 28), np.uint8)
+    try:
+        torch.set_default_dtype(torch.float64)
+        torch.set_default_device("meta")
+        torch.set_grad_enabled(False)
+        seed()
+        run = mnist_lit.train(*TINY, "trainer.max_epochs=1")
+        assert draw() == numbers
+        probabilities = mnist_lit.load(run).predict(images).probabilities
+        assert (torch.get_default_dtype(), torch.get_default_device().type) == (torch.float64, "meta")
+        assert not torch.is_grad_enabled()
+    finally:
+        torch.set_default_dtype(torch.float32)
+        torch.set_default_device(None)
+        torch.set_grad_enabled(True)
+    assert run.result["test_acc"] == expected.result["test_acc"]
+    assert np.array_equal(probabilities, mnist_lit.load(expected).predict(images).probabilities)
+    assert not {"PL_GLOBAL_SEED", "PL_SEED_WORKERS"} & set(os.environ)
 
 
 @pytest.mark.parametrize(

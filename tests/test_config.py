@@ -233,9 +233,9 @@ def test_an_error_names_the_whole_option(overrides: list[str], message: str) -> 
 
 
 @pytest.mark.parametrize("method", ["training_step", "optimizer_step", "lr_scheduler_step"])
-def test_a_network_whose_method_would_never_be_called_is_an_error(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_network_whose_method_would_not_be_used_is_an_error(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dropout_network.Dropout, method, lambda *_: None, raising=False)
-    with pytest.raises(UserError, match=f"a run makes many steps a call and never calls its {method}"):
+    with pytest.raises(UserError, match=f"a run makes its steps in blocks and would not use its {method}"):
         check_config("model=cnn", "~model.activation", "model._target_=tests.dropout_network.Dropout", "data=digits")
 
 

@@ -229,6 +229,11 @@ class Printing(SklearnDigitsDataModule):
         return super().load()
 
 
+class OwnLoader(Printing):
+    def train_dataloader(self):
+        return super().train_dataloader()
+
+
 class MissingFile(Printing):
     def load(self):
         open("no/such/file")
@@ -334,6 +339,7 @@ BAD = [
     (["model._target_=bad.Empty", "~model.hidden", "~model.activation"], "bad.Empty model.output=logits: has no param"),
     (["optimizer=own"], "optimizer._target_=bad.NoStep: step is not implemented"),
     (["optimizer=own", "optimizer._target_=bad.NoRate"], "optimizer._target_=bad.NoRate: its groups of parameters"),
+    (["data._target_=bad.OwnLoader"], "bad.OwnLoader: a run takes what load returns and would not use its train_data"),
     (["data._target_=bad.MissingFile"], "data._target_=bad.MissingFile: FileNotFoundError"),
     (["data._target_=bad.NoDownload"], "data._target_=bad.NoDownload: RuntimeError: no connection"),
     (["data._target_=bad.Tuple"], "data._target_=bad.Tuple: load() returned tuple; should be Splits"),

@@ -12,7 +12,7 @@ from lightning.pytorch import LightningDataModule, Trainer
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
-from mnist_lit import DIGITS
+from mnist_lit import DIGITS, private_apis
 from mnist_lit.config.checks import batch_problems
 from mnist_lit.config.schema import count_batches
 from mnist_lit.data.augment import Augment
@@ -123,18 +123,22 @@ class DigitDataModule(LightningDataModule, ABC):
 
     def train_dataloader(self) -> TrainLoader:
         """Blocks of `steps_per_execution` batches; plain batches where Lightning has to make the steps itself."""
-        loader = TrainLoader if gives_blocks(self.trainer) else BatchLoader
-        return loader(
+        fits = self.trainer is not None and self.trainer.training
+        kind = TrainLoader if fits and gives_blocks(self.trainer) else BatchLoader
+        loader = kind(
             self._on_device(self.splits.train),
             self.normalize,
             batch_size=self.batch_size,
-            steps_per_execution=self.steps_per_execution if loader is TrainLoader else 1,
+            steps_per_execution=self.steps_per_execution if kind is TrainLoader else 1,
             seed=self.seed,
             augment=self.augment,
             shard=RankShard(self.trainer.global_rank, self.trainer.world_size) if self.trainer else RankShard(),
-            accumulate=self.accumulate_grad_batches if loader is TrainLoader else 1,
+            accumulate=self.accumulate_grad_batches if kind is TrainLoader else 1,
             limit=self.batches_per_epoch,
         )
+        if self.trainer and self.trainer.overfit_batches:
+            loader.sampler = None  # Lightning chooses no epoch then: all have the same batches
+        return loader
 
     def val_dataloader(self) -> EvalLoader:
         return EvalLoader(self._on_device(self.splits.val), self.normalize)
@@ -161,13 +165,16 @@ class DigitDataModule(LightningDataModule, ABC):
 
 
 def gives_blocks(trainer: Trainer | None) -> bool:
-    """Whether the trainer gets blocks: it has a data module of this project, and nothing that needs Lightning's own
-    steps. Such things are accumulated or clipped gradients, weights that are not float32, and strategies that change
-    the network, as FSDP does."""
-    if trainer is None or not isinstance(getattr(trainer, "datamodule", None), DigitDataModule):
+    """Whether the trainer gets blocks: it fits a network of this project with a data module of this project, and has
+    nothing that needs Lightning's own steps. Such things are accumulated or clipped gradients, weights that are not
+    float32, and strategies that change the network, as FSDP does."""
+    data = getattr(trainer, "datamodule", None)
+    if trainer is None or not isinstance(data, DigitDataModule) or not private_apis.fits_data_module(trainer):
         return False
     return (
-        isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
+        getattr(trainer.lightning_module, "takes_blocks", False)
+        and type(data).train_dataloader is DigitDataModule.train_dataloader
+        and isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
         and trainer.accumulate_grad_batches == 1
         and trainer.gradient_clip_val is None
         and trainer.precision in ("32-true", "16-mixed", "bf16-mixed")

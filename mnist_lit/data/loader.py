@@ -147,8 +147,9 @@ class TrainLoader:
         self.augment = augment
         self.accumulate = accumulate
         self.limit = limit
-        self.sampler = self
+        self.sampler: TrainLoader | None = self
         self.epoch = 0
+        self._start = 0  # the first block of the next iteration
         self._blocks_done = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -165,7 +166,8 @@ class TrainLoader:
     def __iter__(self) -> Iterator[Any]:
         order = epoch_order(len(self.split), self.seed, self.epoch).to(self.split.labels.device)
         batches, augment = order.split(self.batch_size)[: self.limit], self._augment_of_epoch()
-        for done in range(self._blocks_done, len(self)):
+        first, self._start = self._start, 0
+        for done in range(first, len(self)):
             self._blocks_done = (done + 1) % len(self)
             start = done * self.block_size
             indices = batches[start : start + self.block_size]
@@ -183,7 +185,7 @@ class TrainLoader:
         return {"blocks_done": self._blocks_done}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        self._blocks_done = state["blocks_done"]
+        self._start = self._blocks_done = state["blocks_done"]
 
 
 class BatchLoader(TrainLoader):

@@ -10,6 +10,7 @@ import torch
 
 from mnist_lit.build import import_class
 from mnist_lit.errors import UserError
+from mnist_lit.isolation import float32_on_cpu
 from mnist_lit.models.classifier import DigitClassifier, class_path
 from mnist_lit.run_folder import best_checkpoint, find_run, read_config, run_of_checkpoint
 
@@ -62,7 +63,8 @@ def load_classifier(path: str | Path) -> DigitClassifier:
     options = checkpoint["hyper_parameters"]
     network = import_class(checkpoint["network"], "model", options)
     try:
-        model = network(**options)
+        with float32_on_cpu():
+            model = network(**options)
         model.load_state_dict(network_weights(checkpoint["state_dict"]))
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"{path}: does not fit {checkpoint['network']}: {error}") from error

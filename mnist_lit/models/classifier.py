@@ -98,12 +98,20 @@ class DigitClassifier(LightningModule):
     @property
     def automatic_optimization(self) -> bool:
         """False for blocks, of which `training_step` makes many optimizer steps a call. Everything else is plain
-        Lightning."""
-        return not gives_blocks(self._trainer)
+        Lightning. The answer of the last fit stays, because Lightning counts the steps of both in different places."""
+        trainer = self._trainer
+        if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
+            self._automatic_optimization = not gives_blocks(trainer)
+        return self._automatic_optimization
 
     @automatic_optimization.setter
     def automatic_optimization(self, value: bool) -> None:
         raise AttributeError("automatic_optimization follows from the batches: False for blocks, else True")
+
+    @property
+    def takes_blocks(self) -> bool:
+        """False for a class with a `training_step` of its own."""
+        return type(self).training_step is DigitClassifier.training_step
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: str | None = None
@@ -121,6 +129,14 @@ class DigitClassifier(LightningModule):
 
             self._steps = BlockSteps(self.log_every_n_steps)
         return self._steps
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            self._steps = None  # the averages of an earlier fit, and its CUDA graph
+
+    def on_train_start(self) -> None:
+        if not self.automatic_optimization:
+            self.steps.meter.step = self.trainer.global_step
 
     def training_step(self, batch: "Block | tuple[Tensor, Tensor]", batch_idx: int) -> Tensor:
         """One optimizer step for each mini-batch of a block; for a plain batch the loss, as Lightning expects it."""
@@ -150,7 +166,8 @@ class DigitClassifier(LightningModule):
         if not self.automatic_optimization:
             means = self.steps.meter.end_epoch()
             self.log_dict(means, prog_bar=True, logger=False)
-            self.write({f"{name}_epoch": value for name, value in means.items()}, self.trainer.global_step)
+            if means:  # a callback can end an epoch before its first batch
+                self.write({f"{name}_epoch": value for name, value in means.items()}, self.trainer.global_step)
 
     def on_fit_end(self) -> None:
         if self._steps is not None:
@@ -160,12 +177,18 @@ class DigitClassifier(LightningModule):
         """Returns the probabilities [n, 10], for callbacks that look at the answers."""
         return probabilities(self.output, self._evaluate(*_check_batch(batch)))
 
+    def on_validation_epoch_start(self) -> None:
+        self._reset_evaluation()
+
     def on_validation_epoch_end(self) -> None:
         self._report_evaluation("val")
 
     def test_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """Returns the probabilities [n, 10]."""
         return probabilities(self.output, self._evaluate(*_check_batch(batch)))
+
+    def on_test_epoch_start(self) -> None:
+        self._reset_evaluation()
 
     def on_test_epoch_end(self) -> None:
         self._report_evaluation("test")
@@ -180,10 +203,12 @@ class DigitClassifier(LightningModule):
         self.eval_acc.update(outputs, labels)
         return outputs
 
+    def _reset_evaluation(self) -> None:
+        self.eval_loss.reset()  # an earlier validation may have been interrupted
+        self.eval_acc.reset()
+
     def _report_evaluation(self, stage: str) -> None:
         metrics = {f"{stage}_loss": self.eval_loss.compute(), f"{stage}_acc": self.eval_acc.compute()}
-        self.eval_loss.reset()
-        self.eval_acc.reset()
         fits_blocks = self.trainer.state.fn == TrainerFn.FITTING and not self.automatic_optimization
         self.log_dict(metrics, prog_bar=stage == "val", logger=not fits_blocks)
         if not fits_blocks and self._steps is not None:  # "step" is where Lightning's loggers look for it

@@ -1,6 +1,5 @@
 """Callbacks of every run: time, early stopping, signals within a fit, and the state of the random numbers."""
 
-import random
 import signal
 import time
 from collections.abc import Mapping
@@ -8,11 +7,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, cast
 
-import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
+from mnist_lit.isolation import random_state, set_random_state
 from mnist_lit.models.classifier import DigitClassifier, class_path
 from mnist_lit.process import RunInterrupted, handled_signals
 from mnist_lit.training.step import LossNotFinite
@@ -129,11 +128,9 @@ class StopOnSignal(Callback):
 
     def _restore_handlers(self) -> None:
         for signum, handler in self._previous.items():
-            signal.signal(signum, handler)
+            if handler is not None:  # None: not a handler of Python, so Python cannot restore it
+                signal.signal(signum, handler)
         self._previous = {}
-
-
-NumpyState = tuple[str, np.ndarray, int, int, float]
 
 
 class RandomState(Callback):
@@ -148,14 +145,7 @@ class RandomState(Callback):
         self._loaded: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        _, words, position, has_gauss, gauss = cast(NumpyState, np.random.get_state(legacy=True))
-        version, integers, normal = random.getstate()
-        return {
-            "torch": torch.get_rng_state(),
-            "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
-            "numpy": [torch.from_numpy(words.astype(np.int64)), position, has_gauss, gauss],
-            "python": [version, torch.tensor(integers), normal],
-        }
+        return random_state(cuda=torch.cuda.is_available())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._loaded = state_dict
@@ -167,7 +157,7 @@ class RandomState(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._loaded is not None:  # late: building the network and its optimizer draws numbers too
-            self._restore(self._loaded)
+            set_random_state(self._loaded)
         self.started = True
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -177,15 +167,6 @@ class RandomState(Callback):
         check_finite(checkpoint["state_dict"], trainer.global_step)
         for logger in trainer.loggers:
             logger.save()
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        torch.set_rng_state(state["torch"])
-        if state["cuda"] is not None and torch.cuda.is_available():
-            torch.cuda.set_rng_state(state["cuda"])  # for this rank's device; all ranks draw alike
-        words, position, has_gauss, gauss = state["numpy"]
-        np.random.set_state(("MT19937", words.numpy().astype(np.uint32), position, has_gauss, gauss))
-        version, integers, normal = state["python"]
-        random.setstate((version, tuple(integers.tolist()), normal))
 
 
 def check_finite(weights: Mapping[str, torch.Tensor], step: int) -> None:

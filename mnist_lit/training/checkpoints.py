@@ -14,7 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from mnist_lit.atomic_io import atomic_file, remove_leftovers
 from mnist_lit.errors import UserError
 from mnist_lit.models.checkpoint_file import read_checkpoint, write_checkpoint
-from mnist_lit.run_folder import BEST, LAST, PREVIOUS
+from mnist_lit.run_folder import BEST, LAST, PREVIOUS, is_first_rank
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +43,9 @@ def recover_checkpoint(folder: Path) -> Path | None:
     Raises:
         UserError: if there are checkpoints, but none that can be read.
     """
-    remove_leftovers(folder.parent)
-    remove_leftovers(folder)
+    if is_first_rank():  # which may soon write new files
+        remove_leftovers(folder.parent)
+        remove_leftovers(folder)
     damaged: dict[Path, UserError] = {}
     for path in (folder / LAST, folder / PREVIOUS, folder / BEST):
         if not path.exists():

@@ -56,7 +56,8 @@ def _no_garbage_collection() -> Iterator[None]:
 
 class ReplayedSteps:
     """The steps of a fit in one process. Some steps run kernel by kernel (`eager`): the first ones, in which torch sets
-    up what it cannot set up while recording, and those of batches that are smaller than the first one.
+    up what it cannot set up while recording, those of batches that are smaller than the first one, and those after a
+    change of what the graph holds as constants.
 
     `with_update` makes a step that ends with another update of the weights.
     """
@@ -85,7 +86,7 @@ class ReplayedSteps:
         if self.steps_made == self.WARM_UP:
             self._record()
         self.steps_made += 1
-        if self.replay is None or len(labels) < len(self.labels):
+        if self.replay is None or len(labels) < len(self.labels) or self._fixed() != self.recorded:
             return self.eager(batches)
         self.images.copy_(images)
         self.labels.copy_(labels)
@@ -94,11 +95,18 @@ class ReplayedSteps:
         loss, outputs = self.results
         return loss.clone(), outputs.clone()
 
+    def _fixed(self) -> list[Any]:
+        """What a graph holds as constants: the options of the optimizer but for the learning rate, as a schedule of the
+        momentum changes them, and which weights are trained."""
+        groups = self.optimizer.param_groups
+        options = [{name: value for name, value in group.items() if name not in ("lr", "params")} for group in groups]
+        return [options, [param.requires_grad for group in groups for param in group["params"]]]
+
     def _record(self) -> None:
         update = recordable_update(self.optimizer.optimizer, self.lr)
         if update is None:  # an optimizer without a fused kernel
             return
-        step = self.with_update(update)
+        step, self.recorded = self.with_update(update), self._fixed()
         try:
             self.replay, self.results = record(lambda: step([(self.images, self.labels, 1)]))
         except RuntimeError as error:

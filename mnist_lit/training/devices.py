@@ -197,30 +197,3 @@ def _count_flops(model: DigitClassifier) -> FlopCounterMode:
         model.network(model.example_input_array)
     model.train()
     return counter
-
-
-@contextmanager
-def restoring_threads() -> Iterator[None]:
-    """Give the next run in this process all threads again."""
-    threads = torch.get_num_threads()
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-
-
-@contextmanager
-def flushing_denormals() -> Iterator[None]:
-    """Denormals, the numbers below 1.2e-38, become 0 inside the block.
-
-    Some processors are slow with denormals, and Adam makes many of them. A ReLU that gives 0 for every image has
-    gradients of 0. Then Adam's mean of these gradients becomes smaller at each step. It ends as a denormal, not as 0.
-
-    A thread of torch has the setting of the thread that starts it. So enter this block before the process computes."""
-    smallest = torch.tensor(torch.finfo(torch.float32).tiny)
-    was_flushing = bool(smallest / 2 == 0)
-    torch.set_flush_denormal(True)
-    try:
-        yield
-    finally:
-        torch.set_flush_denormal(was_flushing)

@@ -16,7 +16,7 @@ from typing import Any
 from mnist_lit import process
 from mnist_lit.config import TrainConfig
 from mnist_lit.console import ConsoleHandler
-from mnist_lit.errors import UserError
+from mnist_lit.errors import UserError, describe_disk_error
 from mnist_lit.process import RunInterrupted, usable_cores
 from mnist_lit.run_folder import (
     CHECKPOINTS,
@@ -91,6 +91,10 @@ def main() -> None:
         train(read_config(folder), folder, origin, resume=resume)
     except (UserError, LossNotFinite) as error:
         sys.exit(f"error: {error}")
+    except Exception as error:  # as in a run of one process
+        if (said := describe_disk_error(error)) is None:
+            raise
+        sys.exit(f"error: {said}")
 
 
 def _stop_with_parent() -> None:

@@ -16,6 +16,7 @@ from mnist_lit.config import TrainConfig
 from mnist_lit.console import warning_box
 from mnist_lit.data.datamodule import DigitDataModule
 from mnist_lit.errors import UserError, describe_error
+from mnist_lit.isolation import isolated_run
 from mnist_lit.models import DigitClassifier
 from mnist_lit.models.checkpoint_file import read_checkpoint, read_initial_weights
 from mnist_lit.process import RunInterrupted, raising_keyboard_interrupt
@@ -32,14 +33,7 @@ from mnist_lit.run_folder import (
 from mnist_lit.training import progress
 from mnist_lit.training.callbacks import RandomState, Stopwatch
 from mnist_lit.training.checkpoints import BestCheckpoint, LastCheckpoint, recover_checkpoint, step_of_checkpoint
-from mnist_lit.training.devices import (
-    auto_steps_per_execution,
-    choose_precision,
-    device_name,
-    flushing_denormals,
-    restoring_threads,
-    useful_threads,
-)
+from mnist_lit.training.devices import auto_steps_per_execution, choose_precision, device_name, useful_threads
 from mnist_lit.training.loggers import finishing_trackers
 from mnist_lit.training.trainer import build_trainer
 
@@ -64,7 +58,7 @@ def train(
     Raises:
         RunInterrupted: on Ctrl-C or SIGTERM; during training, last.ckpt is written first.
     """
-    with lock_folder(folder), restoring_threads(), flushing_denormals(), finishing_trackers(config.logger):
+    with lock_folder(folder), isolated_run(), finishing_trackers(config.logger):
         checkpoint = recover_checkpoint(folder / CHECKPOINTS) if resume else None
         resumed_at = step_of_checkpoint(checkpoint, config.trainer.max_epochs) if checkpoint else 0 if resume else None
         write_config(folder, config)

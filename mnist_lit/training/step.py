@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -36,7 +37,7 @@ class BlockSteps:
         """All optimizer steps of the block. Returns the last loss, and (step, metrics) of each logging window that is
         now full."""
         step = self._choose_step(model, block, optimizer)
-        for batches in block.split_into_steps():
+        for batches in islice(block.split_into_steps(), steps_left(model.trainer)):
             loss, outputs = step(batches)
             labels = batches[0][1] if len(batches) == 1 else torch.cat([labels for _, labels, _ in batches])
             self.meter.update(loss, outputs, labels, optimizer.param_groups[0]["lr"])
@@ -58,6 +59,11 @@ class BlockSteps:
                 self.replayed = ReplayedSteps(model, optimizer, direct_step(model, optimizer), with_update)
             return self.replayed
         return direct_step(model, optimizer)
+
+
+def steps_left(trainer: Any) -> int | None:
+    """The steps that `max_steps` still allows; None if it has no limit."""
+    return None if trainer.max_steps < 0 else trainer.max_steps - trainer.global_step
 
 
 def needs_lightning(trainer: Any, model: LightningModule) -> bool:
@@ -138,6 +144,9 @@ class Sums:
         self.samples += samples
 
     def means(self) -> dict[str, float]:
+        """Empty without samples."""
+        if not self.samples:
+            return {}
         return {"train_loss": self.loss / self.samples, "train_acc": self.correct / self.samples}
 
 
@@ -165,7 +174,8 @@ class TrainMeter:
         Raises:
             LossNotFinite: naming the first step at which the loss was NaN or infinite.
         """
-        losses, outputs, labels, rates = zip(*self._pending, strict=True)
+        pending, self._pending = self._pending, []  # also gone if a loss is not finite
+        losses, outputs, labels, rates = zip(*pending, strict=True)
         right = torch.cat(outputs).argmax(1) == torch.cat(labels)
         samples = torch.tensor([len(batch) for batch in labels], device=right.device)
         so_far = right.cumsum(0)[samples.cumsum(0) - 1]
@@ -188,7 +198,6 @@ class TrainMeter:
                 if self.step % self.print_every_n_steps == 0:
                     self._to_print.append((self.step, self._printed.means()))
                     self._printed = Sums()
-        self._pending.clear()
         return completed
 
     def take_printed(self) -> list[tuple[int, dict[str, float]]]:

@@ -55,6 +55,13 @@ def test_the_position_in_an_epoch_is_restored_and_ends_with_the_epoch() -> None:
     assert batches(resumed) == whole
 
 
+def test_an_unfinished_iteration_does_not_move_the_next_one() -> None:
+    source = loader()
+    whole = batches(source)
+    next(iter(source))
+    assert batches(source) == whole
+
+
 def test_images_are_normalized_and_match_their_labels() -> None:
     for block in loader():
         for images, labels in block:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer, callbacks, seed_everything
+from lightning.pytorch import LightningModule, Trainer, callbacks, seed_everything
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.tuner import Tuner
 from torch import Tensor
@@ -210,6 +210,111 @@ def test_accumulated_gradients_of_blocks_are_those_of_lightning(tmp_path: Path) 
 
 def batches_of_both_epochs() -> Any:
     return SklearnDigitsDataModule().train_dataloader()
+
+
+class Foreign(LightningModule):
+    """A network from elsewhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = torch.nn.Linear(784, 10)
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        images, labels = batch
+        return torch.nn.functional.cross_entropy(self.layer(images.flatten(1)), labels)
+
+    def configure_optimizers(self) -> Any:
+        return Adam(self.parameters())
+
+
+class OwnStep(MLP):
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        images, labels = batch
+        return torch.nn.functional.cross_entropy(self(images), labels)
+
+
+class OwnLoader(SklearnDigitsDataModule):
+    def train_dataloader(self) -> Any:
+        return plain_loader(self.splits.train)
+
+
+@pytest.mark.parametrize(
+    ("model", "data"),
+    [
+        (Foreign, SklearnDigitsDataModule),
+        (partial(OwnStep, hidden=[8], optimizer=Adam), SklearnDigitsDataModule),
+        (partial(MLP, hidden=[8], optimizer=Adam), OwnLoader),
+    ],
+    ids=["another LightningModule", "an own training_step", "an own train_dataloader"],
+)
+def test_only_networks_and_data_of_this_project_train_in_blocks(model: Any, data: Any, tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path)
+    trainer.fit(model(), datamodule=data(steps_per_execution=7))
+    assert trainer.global_step == 40
+
+
+def test_a_trainer_fits_what_it_gets_whatever_it_got_before(tmp_path: Path) -> None:
+    model, trainer = make_model(), make_trainer(tmp_path, log_every_n_steps=10)
+    trainer.test(model, datamodule=SklearnDigitsDataModule(), verbose=False)
+    trainer.fit(model, **loader_arguments())
+    assert trainer.global_step == 40
+    trainer.test(model, datamodule=SklearnDigitsDataModule(), verbose=False)
+    assert trainer.global_step == 40
+    for images, labels in trainer.datamodule.train_dataloader():  # type: ignore[attr-defined]
+        assert images.shape == (len(labels), 1, 28, 28)
+
+
+def test_max_steps_ends_a_fit_within_a_block(tmp_path: Path) -> None:
+    trainer = make_trainer(tmp_path, max_steps=10, max_epochs=-1)
+    trainer.fit(make_model(), datamodule=SklearnDigitsDataModule(steps_per_execution=7))
+    assert trainer.global_step == 10
+
+
+def test_overfit_batches_trains_the_same_batch_in_each_epoch(tmp_path: Path) -> None:
+    seen = []
+
+    class Watch(callbacks.Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+            seen.append([labels.tolist() for _, labels in batch])
+
+    make_trainer(tmp_path, overfit_batches=1, callbacks=[Watch()]).fit(make_model(), **module_arguments())
+    assert len(seen) == 2
+    assert seen[0] == seen[1]
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=["data module", "DataLoader"])
+def test_an_interrupted_validation_does_not_count_in_the_test(source: Source, tmp_path: Path) -> None:
+    class Stop(callbacks.Callback):
+        def on_validation_batch_end(self, *arguments: Any, **more: Any) -> None:
+            raise ArithmeticError
+
+    model = make_model()
+    (expected,) = make_trainer(tmp_path).test(model, plain_loader(DATA.splits.test), verbose=False)
+    with pytest.raises(ArithmeticError):
+        make_trainer(tmp_path, callbacks=[Stop()]).fit(model, **source())
+    (tested,) = make_trainer(tmp_path).test(model, plain_loader(DATA.splits.test), verbose=False)
+    assert tested["test_acc"] == pytest.approx(expected["test_acc"], abs=1e-6)
+
+
+def test_the_averages_of_a_fit_begin_with_it(tmp_path: Path) -> None:
+    """40 steps, then 40 more of the same network with another trainer; a window has 30 steps."""
+    model = MLP(hidden=[32], optimizer=partial(Adam, lr=0.01), log_every_n_steps=30)
+    for fit in range(2):
+        logger = CSVLogger(tmp_path, name="", version=str(fit))
+        trainer = make_trainer(tmp_path, logger=logger)
+        trainer.fit(model, datamodule=SklearnDigitsDataModule(steps_per_execution=7))
+        with (tmp_path / str(fit) / "metrics.csv").open(newline="", encoding="utf-8") as stream:
+            assert [row["step"] for row in csv.DictReader(stream) if row["train_loss"]] == ["30"]
+
+
+def test_a_callback_may_end_the_training_before_an_epochs_first_batch(tmp_path: Path) -> None:
+    class Stop(callbacks.Callback):
+        def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            trainer.should_stop = trainer.current_epoch == 1
+
+    trainer = make_trainer(tmp_path, max_epochs=3, callbacks=[Stop()])
+    trainer.fit(make_model(), **module_arguments())
+    assert trainer.global_step < 60
 
 
 def test_images_alone_are_enough_to_predict(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ OVERRIDES = [
     ["model=mlp_128_64", "optimizer=adam", "scheduler=onecycle"],
     ["model=mlp_128_64", "optimizer=adamw", "optimizer.weight_decay=0.1", "trainer.gradient_clip_val=0.5"],
     ["model=mlp_128_64", "optimizer=sgd", "scheduler=cosine"],
+    ["model=mlp_128_64", "optimizer=adam", "scheduler=onecycle", "scheduler.cycle_momentum=true"],
     ["model=mlp_128_64", "optimizer=sgd", "optimizer.momentum=0.9", "optimizer.nesterov=true"],
     ["model=mlp_128_64", "loss=mse", "model.output=softmax", "model.activation=tanh"],
     ["model=cnn", "data.batch_size=200"],
@@ -59,7 +60,9 @@ def fit(
     return model, fit_with_lightning(model, data, tmp_path, precision=config.trainer.precision, accelerator=accelerator)
 
 
-@pytest.mark.parametrize("overrides", slow_except(OVERRIDES, OVERRIDES[0], OVERRIDES[1], OVERRIDES[8]), ids=" ".join)
+@pytest.mark.parametrize(
+    "overrides", slow_except(OVERRIDES, OVERRIDES[0], OVERRIDES[1], OVERRIDES[3], OVERRIDES[9]), ids=" ".join
+)
 def test_replayed_steps_give_the_same_weights(tmp_path: Path, recorded: list[int], overrides: list[str]) -> None:
     """Each replay has its own learning rate, batch, counts, averages of batch norm and random numbers of dropout."""
     replayed, trainer = fit(tmp_path, overrides, 7)
