@@ -166,7 +166,7 @@ def folder_name(options: Iterable[tuple[str, str]], longest: int = LONGEST_NAME)
 
 
 def run_name(_root_: Any) -> str:
-    """`mnist_cnn_lr-0.01` for a composed config: data, preset or model, and the options that differ from conf/.
+    """`mnist_cnn_lr-0.01` for a composed config: data, preset or model, and the options that were given.
 
     A path with it, `outputs/runs/TIME_NAME`, fits a line of 80 columns.
     """

@@ -136,7 +136,7 @@ class DigitDataModule(LightningDataModule, ABC):
             accumulate=self.accumulate_grad_batches if kind is TrainLoader else 1,
             limit=self.batches_per_epoch,
         )
-        if self.trainer and self.trainer.overfit_batches:
+        if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]
             loader.sampler = None  # Lightning chooses no epoch then: all have the same batches
         return loader
 
