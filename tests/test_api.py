@@ -26,6 +26,7 @@ from PIL import Image
 import mnist_lit
 from mnist_lit.data.datasets import load_digits
 from mnist_lit.errors import UserError
+from mnist_lit.isolation import SEED_VARIABLES
 from mnist_lit.models.checkpoint_file import load_classifier, weights_digest
 from mnist_lit.run_folder import read_config, read_result, write_result
 from tests.conftest import OFFLINE, TINY, Outcome
@@ -146,6 +147,7 @@ def test_a_run_neither_uses_nor_changes_the_callers_settings_of_torch() -> None:
         np.random.seed(1)
         torch.manual_seed(1)
 
+    variables = [os.environ.get(name) for name in SEED_VARIABLES]
     seed()
     numbers = draw()
     expected = mnist_lit.train(*TINY, "trainer.max_epochs=1")
@@ -166,7 +168,7 @@ def test_a_run_neither_uses_nor_changes_the_callers_settings_of_torch() -> None:
         torch.set_grad_enabled(True)
     assert run.result["test_acc"] == expected.result["test_acc"]
     assert np.array_equal(probabilities, mnist_lit.load(expected).predict(images).probabilities)
-    assert not {"PL_GLOBAL_SEED", "PL_SEED_WORKERS"} & set(os.environ)
+    assert [os.environ.get(name) for name in SEED_VARIABLES] == variables
 
 
 @pytest.mark.parametrize(
