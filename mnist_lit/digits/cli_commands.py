@@ -107,7 +107,7 @@ def predict(
 def export(
     run: Run,
     format: Annotated[Format, typer.Option(help="onnx: for onnxruntime; pt2: for torch.export.")] = Format.onnx,
-    out: Annotated[Path | None, typer.Option(help="The file. Default: model.FORMAT or model_int8.onnx in the run.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The file. Default: a name like model.onnx in the run.")] = None,
     int8: Annotated[bool, typer.Option("--int8", help="Quantize weights and activations to int8 (onnx).")] = False,
     data_root: DataRoot = None,
 ) -> None:
