@@ -10,7 +10,7 @@ from hydra.core.utils import env_override
 from joblib import cpu_count
 
 from benchmarks.measurement import Row, Seconds, compare, take_turns
-from benchmarks.processes import run_python, run_train_py
+from benchmarks.processes import IMPORT_LIGHTNING, run_python, run_train_py
 from benchmarks.runner import DEFAULTS, LIBGOMP_DEFAULT, find_mnist_root, run_module
 from mnist_lit.run_folder import RESULT, read_result
 from tests.configs import PROJECT
@@ -21,18 +21,32 @@ RUN = [*DEFAULTS, "model=cnn", "data.batch_size=64", "data.val_size=50000", "tra
 
 def measure_sweeps(rounds: int, quick: bool) -> list[Row]:
     """Four runs in one command, and parallel jobs of a sweep: time."""
-    four = [run_sweep("trainer.max_epochs=1", "optimizer=adam,sgd", "seed=0,1")[0] for _ in range(rounds)]
+    what = "four one-epoch runs of mlp_128_64, batch 128, in one command"
+    seconds = take_turns(
+        {
+            "import lightning": import_lightning,
+            "four runs": lambda: run_sweep("trainer.max_epochs=1", "optimizer=adam,sgd", "seed=0,1")[0],
+        },
+        rounds,
+    )
+    four = seconds["four runs"]
     return [
         Row(
-            "four one-epoch runs of mlp_128_64, batch 128, in one command",
+            what,
             median(four),
             8,
             unit="s",
             detail=f"{min(four):.1f} to {max(four):.1f} s",
             reason="about half of it is the start of Python and the imports: see *startup*",
         ),
+        compare(f"{what}, relative to `import lightning`", four, seconds["import lightning"]),
         *compare_jobs(rounds, 1 if quick else 5),
     ]
+
+
+def import_lightning() -> float:
+    with tempfile.TemporaryDirectory() as folder:
+        return run_python(IMPORT_LIGHTNING, folder).seconds
 
 
 def run_sweep(*arguments: str) -> tuple[float, list[float]]:
