@@ -22,7 +22,6 @@ rounds. The seconds are from one machine at one time. They are not valid for oth
 higher than the number of threads, other programs ran at the same time. The machine is virtual. In some minutes, two
 threads are not faster than one, except in large matrix multiplications. This affects *articles* and *flops* most. Their
 figures are from minutes without this problem. The folder `intel` holds the figures of an Intel processor with AMX.
-They are newer than the *fit* and *articles* of the AMD processor: since then, denormals become 0 in a run.
 
 - *run* is a whole run of `train.py` (TensorBoard with the default dashboards, CSV, progress bar, checkpoints,
   validation) in this process. Its time is `fit_seconds` in result.json: from the start of training to the end of the

@@ -37,5 +37,6 @@ def count_page_faults(**environment: str) -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc is configured only on Linux")
 def test_a_step_reuses_the_memory_of_the_step_before() -> None:
-    assert count_page_faults() < 100
-    assert count_page_faults(MALLOC_MMAP_THRESHOLD_="131072") > 10_000  # the user's own settings are kept
+    by_the_user = count_page_faults(MALLOC_MMAP_THRESHOLD_="131072")
+    assert by_the_user > 10_000, "the user's own settings are kept"
+    assert count_page_faults() < by_the_user / 20  # the heap may grow once more, by the 1024 pages of one tensor
