@@ -20,10 +20,10 @@ NOTES = """\
 Written by `python -m benchmarks`. The programs take turns in each round. A ratio is the median of the ratios of all
 rounds. The seconds are from one machine at one time. They are not valid for other machines. If the load average is much
 higher than the number of threads, other programs ran at the same time. The machine is virtual. In some minutes, two
-threads are not faster than one, except in large matrix multiplications. This affects *articles* and *flops* most. The folder
-`intel` holds the figures of an Intel processor with AMX. Processors of the name AMD EPYC differ, too: *flops* shows their
-rates. *lightning* and *beside* are from one that multiplied bf16 matrices at 863 GFLOP/s. On this one, the cnn with
-`trainer.precision=auto` took 0.61 times as long as *bare*.
+threads are not faster than one, except in large matrix multiplications. This affects *articles* and *flops* most. The
+folder `intel` holds the figures of an Intel processor with AMX. Processors of the name AMD EPYC differ, too: *flops*
+shows their rates. *lightning* and *beside* are from one that multiplied bf16 matrices at 863 GFLOP/s. There, the cnn
+with `trainer.precision=auto` took 0.61 times as long as *bare*.
 
 - *run* is a whole run of `train.py` (TensorBoard with the default dashboards, CSV, progress bar, checkpoints,
   validation) in this process. Its time is `fit_seconds` in result.json: from the start of training to the end of the
