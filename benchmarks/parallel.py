@@ -10,7 +10,7 @@ from hydra.core.utils import env_override
 from joblib import cpu_count
 
 from benchmarks.measurement import Row, Seconds, compare, take_turns
-from benchmarks.processes import IMPORT_LIGHTNING, run_python, run_train_py
+from benchmarks.processes import import_lightning, run_python, run_train_py
 from benchmarks.runner import DEFAULTS, LIBGOMP_DEFAULT, find_mnist_root, run_module
 from mnist_lit.run_folder import RESULT, read_result
 from tests.configs import PROJECT
@@ -42,11 +42,6 @@ def measure_sweeps(rounds: int, quick: bool) -> list[Row]:
         compare(f"{what}, relative to `import lightning`", four, seconds["import lightning"]),
         *compare_jobs(rounds, 1 if quick else 5),
     ]
-
-
-def import_lightning() -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        return run_python(IMPORT_LIGHTNING, folder).seconds
 
 
 def run_sweep(*arguments: str) -> tuple[float, list[float]]:

@@ -5,8 +5,9 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -60,6 +61,16 @@ def run_python(arguments: list[str], folder: str, code: int = 0) -> Process:
     return Process(float(seconds), float(peak) / (1024**2 if sys.platform == "darwin" else 1024))
 
 
+def time_python(arguments: list[str], code: int = 0) -> float:
+    """Return the seconds of a new Python process with these arguments."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run_python(arguments, folder, code).seconds
+
+
+def import_lightning() -> float:
+    return time_python(IMPORT_LIGHTNING)
+
+
 def run_train_py(*overrides: str, program: Sequence[str] = (str(PROJECT / "train.py"),)) -> tuple[Process, float]:
     """Run train.py, or a changed `program`, in a new process. Return the process and the fit seconds."""
     command = [*program, "trainer=cpu", *overrides, f"data.root={find_mnist_root()}"]
@@ -75,17 +86,11 @@ def measure_startup(rounds: int, quick: bool) -> list[Row]:
         process, fit_seconds = run_train_py("model=mlp_4x64", "trainer.max_epochs=1", "data.batch_size=512")
         return process.seconds - fit_seconds
 
-    def start(arguments: list[str], code: int = 0) -> Callable[[], float]:
-        def measure() -> float:
-            with tempfile.TemporaryDirectory() as folder:
-                return run_python(arguments, folder, code).seconds
-
-        return measure
-
     answers = {"--cfg=job": 0, "optimizer.lr=-1": 1}  # argument → exit code
-    starts = {argument: start([str(PROJECT / "train.py"), argument], code) for argument, code in answers.items()}
+    train_py = str(PROJECT / "train.py")
+    starts = {argument: partial(time_python, [train_py, argument], code) for argument, code in answers.items()}
     seconds = take_turns(
-        {"import lightning": start(IMPORT_LIGHTNING), "train.py without fit": run_without_fit} | starts, rounds
+        {"import lightning": import_lightning, "train.py without fit": run_without_fit} | starts, rounds
     )
     importing = seconds["import lightning"]
     return [

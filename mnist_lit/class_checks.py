@@ -36,7 +36,7 @@ from mnist_lit.process import RunInterrupted
 
 STEPS_PER_EPOCH, EPOCHS = 1, 1000  # a schedule is tried with these
 OURS = ("mnist_lit.", "torch.optim.")
-NOT_CALLED = ("training_step", "optimizer_step", "lr_scheduler_step")  # methods of a network that a run does not use
+NOT_USED = ("training_step", "optimizer_step", "lr_scheduler_step")  # methods of a network that a run does not use
 # Callbacks of Lightning that change what the config says, and what there is instead.
 INSTEAD = {
     ProgressBar: "a run has one progress bar, its own; trainer.enable_progress_bar=false switches it off",
@@ -147,7 +147,7 @@ def _build_network(section: ClassSection) -> DigitClassifier:
         raise UserError(f"model._target_={section.target}: has to pass **kwargs to super().__init__")
     if not isinstance(getattr(model, "network", None), nn.Module):
         raise UserError(f"model._target_={section.target}: should set self.network, which predict and export use")
-    if own := [name for name in NOT_CALLED if getattr(type(model), name) is not getattr(DigitClassifier, name)]:
+    if own := [name for name in NOT_USED if getattr(type(model), name) is not getattr(DigitClassifier, name)]:
         raise UserError(
             f"model._target_={section.target}: a run makes its steps in blocks and would not use its {own[0]}"
         )
@@ -232,7 +232,7 @@ def _build_data(section: DataSection) -> DigitDataModule:
     data: DigitDataModule = build(section, "data")
     if data.batch_size != section.options.get("batch_size", data.batch_size):
         raise UserError(f"data._target_={section.target}: has to pass **kwargs to super().__init__")
-    if type(data).train_dataloader is not DigitDataModule.train_dataloader:
+    if not data.makes_blocks:
         raise UserError(
             f"data._target_={section.target}: a run takes what load returns and would not use its train_dataloader"
         )

@@ -17,7 +17,7 @@ NumpyState = tuple[str, np.ndarray, int, int, float]
 def isolated_run() -> Iterator[None]:
     """All of the below. Enter it before the process computes: a thread of torch has the setting for denormals of the
     thread that starts it."""
-    with restoring_threads(), restoring_random_numbers(), float32_on_cpu(), flushing_denormals():
+    with float32_on_cpu(), restoring_threads(), restoring_random_numbers(), flushing_denormals():
         yield
 
 
@@ -38,7 +38,7 @@ def flushing_denormals() -> Iterator[None]:
     Some processors are slow with denormals, and Adam makes many of them. A ReLU that gives 0 for every image has
     gradients of 0. Then Adam's mean of these gradients becomes smaller at each step. It ends as a denormal, not as 0.
     """
-    smallest = torch.tensor(torch.finfo(torch.float32).tiny, dtype=torch.float32, device="cpu")
+    smallest = torch.tensor(torch.finfo(torch.float32).tiny)
     was_flushing = bool(smallest / 2 == 0)
     torch.set_flush_denormal(True)
     try:
@@ -49,9 +49,9 @@ def flushing_denormals() -> Iterator[None]:
 
 @contextmanager
 def float32_on_cpu() -> Iterator[None]:
-    """New tensors are float32, on the CPU, whatever the caller's default is."""
+    """New tensors are float32 and on the CPU, and torch computes gradients, whatever the caller has set."""
     dtype, device, grad = torch.get_default_dtype(), torch.get_default_device(), torch.is_grad_enabled()
-    is_cpu = device.type == "cpu"
+    is_cpu = device.type == "cpu"  # to set the CPU as a default makes each call of torch slower
     torch.set_default_dtype(torch.float32)
     torch.set_grad_enabled(True)
     if not is_cpu:
@@ -90,7 +90,7 @@ def random_state(cuda: bool) -> dict[str, Any]:
         "torch": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state() if cuda else None,
         "numpy": [torch.from_numpy(words.astype(np.int64)), position, has_gauss, gauss],
-        "python": [version, torch.tensor(integers, device="cpu"), normal],
+        "python": [version, torch.tensor(integers), normal],
     }
 
 

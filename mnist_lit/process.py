@@ -118,6 +118,12 @@ def raising_signals() -> AbstractContextManager[None]:
     return _handler_replaced(exit_on_signal, raise_on_signal)
 
 
+def restore_handler(signum: int, handler: Any) -> None:
+    """Nothing for None. That is a handler from outside Python, which Python cannot set again."""
+    if handler is not None:
+        signal.signal(signum, handler)
+
+
 @contextmanager
 def raising_keyboard_interrupt() -> Iterator[None]:
     """In a notebook Ctrl-C is a KeyboardInterrupt. Lightning makes a `sys.exit` of it, and ignores Ctrl-C from then
@@ -128,7 +134,7 @@ def raising_keyboard_interrupt() -> Iterator[None]:
     except SystemExit as end:
         if not isinstance(end.__context__, KeyboardInterrupt):
             raise
-        signal.signal(signal.SIGINT, before)
+        restore_handler(signal.SIGINT, before)
         raise KeyboardInterrupt from None
 
 

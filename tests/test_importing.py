@@ -16,10 +16,13 @@ def steps():
     for _ in range(20):
         several = [torch.zeros(2**20) for _ in range(4)]
 
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    steps()
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
 steps()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-steps()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(min(faults() for _ in range(3)))  # the heap may still grow once
 """
 
 
@@ -37,6 +40,5 @@ def count_page_faults(**environment: str) -> int:
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="malloc is configured only on Linux")
 def test_a_step_reuses_the_memory_of_the_step_before() -> None:
-    by_the_user = count_page_faults(MALLOC_MMAP_THRESHOLD_="131072")
-    assert by_the_user > 10_000, "the user's own settings are kept"
-    assert count_page_faults() < by_the_user / 20  # the heap may grow once more, by the 1024 pages of one tensor
+    assert count_page_faults() < 100
+    assert count_page_faults(MALLOC_MMAP_THRESHOLD_="131072") > 10_000  # the user's own settings are kept

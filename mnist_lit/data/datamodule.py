@@ -123,22 +123,26 @@ class DigitDataModule(LightningDataModule, ABC):
 
     def train_dataloader(self) -> TrainLoader:
         """Blocks of `steps_per_execution` batches; plain batches where Lightning has to make the steps itself."""
-        fits = self.trainer is not None and self.trainer.training
-        kind = TrainLoader if fits and gives_blocks(self.trainer) else BatchLoader
-        loader = kind(
+        blocks = self.trainer is not None and self.trainer.training and gives_blocks(self.trainer)
+        loader = (TrainLoader if blocks else BatchLoader)(
             self._on_device(self.splits.train),
             self.normalize,
             batch_size=self.batch_size,
-            steps_per_execution=self.steps_per_execution if kind is TrainLoader else 1,
+            steps_per_execution=self.steps_per_execution if blocks else 1,
             seed=self.seed,
             augment=self.augment,
             shard=RankShard(self.trainer.global_rank, self.trainer.world_size) if self.trainer else RankShard(),
-            accumulate=self.accumulate_grad_batches if kind is TrainLoader else 1,
+            accumulate=self.accumulate_grad_batches if blocks else 1,
             limit=self.batches_per_epoch,
         )
         if self.trainer and self.trainer.overfit_batches:  # type: ignore[attr-defined]
             loader.sampler = None  # Lightning chooses no epoch then: all have the same batches
         return loader
+
+    @property
+    def makes_blocks(self) -> bool:
+        """False for a class with a `train_dataloader` of its own."""
+        return type(self).train_dataloader is DigitDataModule.train_dataloader
 
     def val_dataloader(self) -> EvalLoader:
         return EvalLoader(self._on_device(self.splits.val), self.normalize)
@@ -173,7 +177,7 @@ def gives_blocks(trainer: Trainer | None) -> bool:
         return False
     return (
         getattr(trainer.lightning_module, "takes_blocks", False)
-        and type(data).train_dataloader is DigitDataModule.train_dataloader
+        and data.makes_blocks
         and isinstance(trainer.strategy, SingleDeviceStrategy | DDPStrategy)
         and trainer.accumulate_grad_batches == 1
         and trainer.gradient_clip_val is None

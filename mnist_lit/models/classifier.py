@@ -98,7 +98,7 @@ class DigitClassifier(LightningModule):
     @property
     def automatic_optimization(self) -> bool:
         """False for blocks, of which `training_step` makes many optimizer steps a call. Everything else is plain
-        Lightning. The answer of the last fit stays, because Lightning counts the steps of both in different places."""
+        Lightning. After a fit its answer stays, because Lightning counts the steps of the two kinds separately."""
         trainer = self._trainer
         if trainer is not None and trainer.state.fn == TrainerFn.FITTING:
             self._automatic_optimization = not gives_blocks(trainer)

@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import EarlyStopping
 
 from mnist_lit.isolation import random_state, set_random_state
 from mnist_lit.models.classifier import DigitClassifier, class_path
-from mnist_lit.process import RunInterrupted, handled_signals
+from mnist_lit.process import RunInterrupted, handled_signals, restore_handler
 from mnist_lit.training.step import LossNotFinite
 
 VALIDATION_LIMIT = 3.0  # seconds that a validation may go on after a signal; SIGKILL often follows a few seconds later
@@ -128,8 +128,7 @@ class StopOnSignal(Callback):
 
     def _restore_handlers(self) -> None:
         for signum, handler in self._previous.items():
-            if handler is not None:  # None: not a handler of Python, so Python cannot restore it
-                signal.signal(signum, handler)
+            restore_handler(signum, handler)
         self._previous = {}
 
 

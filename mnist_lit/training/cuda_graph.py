@@ -96,8 +96,8 @@ class ReplayedSteps:
         return loss.clone(), outputs.clone()
 
     def _fixed(self) -> list[Any]:
-        """What a graph holds as constants: the options of the optimizer but for the learning rate, as a schedule of the
-        momentum changes them, and which weights are trained."""
+        """What the graph holds as constants: the options of the optimizer, except the learning rate, and which weights
+        are trained. A schedule can change the momentum at each step."""
         groups = self.optimizer.param_groups
         options = [{name: value for name, value in group.items() if name not in ("lr", "params")} for group in groups]
         return [options, [param.requires_grad for group in groups for param in group["params"]]]
