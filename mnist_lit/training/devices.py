@@ -3,8 +3,10 @@
 The last two depend on the network and the machine alone, so that equal runs compute alike.
 """
 
+import functools
 import os
 import platform
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
@@ -18,7 +20,10 @@ from mnist_lit import process
 from mnist_lit.commands import name_program
 from mnist_lit.console import plural
 from mnist_lit.errors import UserError
+from mnist_lit.isolation import restoring_threads
 from mnist_lit.models import DigitClassifier
+
+BF16_GAIN = 1.5  # bf16-mixed also converts numbers: it needs matrix products that are this much faster than in 32 bits
 
 
 def check_accelerator(accelerator: str, devices: int, precision: str) -> None:
@@ -120,10 +125,10 @@ def device_type(accelerator: str) -> str:
 
 
 def choose_precision(chosen: str, accelerator: str, model: DigitClassifier) -> str:
-    """`auto` becomes bf16-mixed where the network gains by it and the device multiplies bf16 numbers in hardware."""
+    """`auto` becomes bf16-mixed where the network gains by it and the device is faster with bf16 numbers."""
     if chosen != "auto":
         return chosen
-    return "bf16-mixed" if has_convolutions(model) and multiplies_bf16(accelerator) else "32-true"
+    return "bf16-mixed" if has_convolutions(model) and is_faster_in_bf16(accelerator) else "32-true"
 
 
 def explain_precision(chosen: str, used: str, accelerator: str, model: DigitClassifier, *, resumed: bool) -> str:
@@ -137,7 +142,7 @@ def explain_precision(chosen: str, used: str, accelerator: str, model: DigitClas
         return f"{used} (chosen by auto when the run began)"
     if not has_convolutions(model):
         return f"{used} (auto: only a network with convolutions gains by bf16)"
-    return f"{used} (auto: the hardware {'multiplies' if used == 'bf16-mixed' else 'does not multiply'} bf16 numbers)"
+    return f"{used} (auto: this device is {'faster' if used == 'bf16-mixed' else 'not faster'} with bf16 numbers)"
 
 
 def has_convolutions(model: DigitClassifier) -> bool:
@@ -145,16 +150,36 @@ def has_convolutions(model: DigitClassifier) -> bool:
     return any("convolution" in str(operation) for operation in counts)
 
 
-def multiplies_bf16(accelerator: str) -> bool:
-    """Whether the device has instructions for it: AVX-512 BF16 or AMX of a CPU, an Nvidia GPU since Ampere."""
+def is_faster_in_bf16(accelerator: str) -> bool:
+    """True for an Nvidia GPU since Ampere, and for a CPU that has AVX-512 BF16 or AMX and gains by it. A CPU can have
+    the instructions and be slower: on some virtual machines, AMX is switched off and AVX-512 BF16 is slow."""
     match device_type(accelerator):
         case "cuda":
             return torch.cuda.get_device_capability() >= (8, 0)
         case "cpu":
             flags = dict.fromkeys(_read_cpuinfo("flags").split(), True)  # for a torch without get_capabilities
             found: Mapping[str, object] = getattr(torch.cpu, "get_capabilities", lambda: flags)()
-            return bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+            has_instructions = bool(found.get("avx512_bf16") or found.get("amx_bf16"))
+            return has_instructions and measure_bf16_gain() >= BF16_GAIN
     return False
+
+
+@functools.cache
+def measure_bf16_gain() -> float:
+    """How much faster the CPU multiplies matrices in bf16 than in 32 bits: 0.5 to 7 on processors with instructions for
+    it. One thread and the shortest of several times make it nearly the same on a busy machine. Takes about 25 ms."""
+    with restoring_threads():
+        torch.set_num_threads(1)
+        return _shortest_product(torch.float32) / _shortest_product(torch.bfloat16)
+
+
+def _shortest_product(dtype: torch.dtype) -> float:
+    matrix, seconds = torch.ones(512, 512, dtype=dtype), []
+    for _ in range(8):
+        started = time.perf_counter()
+        torch.mm(matrix, matrix)
+        seconds.append(time.perf_counter() - started)
+    return min(seconds)
 
 
 def _processor_name() -> str:

@@ -23,10 +23,10 @@ AUTO = ["model=cnn", "trainer.precision=auto"]
 
 @pytest.fixture
 def hardware(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Whether the device multiplies bf16 numbers."""
+    """Whether the device is faster with bf16 numbers."""
 
-    def pretend(multiplies: bool) -> None:
-        monkeypatch.setattr(devices, "multiplies_bf16", lambda accelerator: multiplies)
+    def pretend(faster: bool) -> None:
+        monkeypatch.setattr(devices, "is_faster_in_bf16", lambda accelerator: faster)
 
     return pretend
 
@@ -54,7 +54,7 @@ def test_mixed_precision_gives_other_weights_and_the_same_ones_again(run: Start)
 
 
 @pytest.mark.parametrize(
-    ("model", "multiplies", "used"),
+    ("model", "faster", "used"),
     [
         ("cnn", True, "bf16-mixed"),
         ("convnet", True, "bf16-mixed"),
@@ -63,10 +63,10 @@ def test_mixed_precision_gives_other_weights_and_the_same_ones_again(run: Start)
         ("mlp_500", False, "32-true"),
     ],
 )
-def test_auto_takes_bf16_for_convolutions_where_the_hardware_has_it(
-    hardware: Callable[[bool], None], model: str, multiplies: bool, used: str
+def test_auto_takes_bf16_for_convolutions_where_the_device_is_faster(
+    hardware: Callable[[bool], None], model: str, faster: bool, used: str
 ) -> None:
-    hardware(multiplies)
+    hardware(faster)
     network = build_model(compose_config(f"model={model}"), steps_per_epoch=1)
     assert devices.choose_precision("auto", "cpu", network) == used
     assert devices.choose_precision("32-true", "cpu", network) == "32-true"
@@ -96,26 +96,43 @@ def test_any_convolution_counts() -> None:
     assert devices.has_convolutions(model)
 
 
-def test_the_capabilities_of_this_cpu_can_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("gain", [0.5, 1.0, 2.0])
+def test_a_cpu_needs_the_instructions_and_a_gain(monkeypatch: pytest.MonkeyPatch, gain: float) -> None:
+    """Some CPUs have the instructions, and are slower with them."""
+    monkeypatch.setattr(devices, "measure_bf16_gain", lambda: gain)
     with open("/proc/cpuinfo", encoding="utf-8") as lines:
         flags = lines.read().split()
-    expected = "avx512_bf16" in flags or "amx_bf16" in flags
-    assert devices.multiplies_bf16("cpu") == expected
+    expected = ("avx512_bf16" in flags or "amx_bf16" in flags) and gain == 2.0
+    assert devices.is_faster_in_bf16("cpu") == expected
     monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)  # as in an older torch
-    assert devices.multiplies_bf16("cpu") == expected
+    assert devices.is_faster_in_bf16("cpu") == expected
 
 
-@pytest.mark.parametrize("multiplies", slow_except([True, False], True))
+def test_the_gain_is_measured_in_one_thread_and_only_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads, during = torch.get_num_threads(), []
+    product = torch.mm
+    monkeypatch.setattr(torch, "mm", lambda a, b: (during.append(torch.get_num_threads()), product(a, b))[1])
+    devices.measure_bf16_gain.cache_clear()
+    gain = devices.measure_bf16_gain()
+    assert gain > 0
+    assert set(during) == {1}
+    assert torch.get_num_threads() == threads
+    during.clear()
+    assert devices.measure_bf16_gain() == gain
+    assert not during
+
+
+@pytest.mark.parametrize("faster", slow_except([True, False], True))
 def test_a_resumed_run_keeps_the_precision_that_auto_has_chosen(
-    run: Start, hardware: Callable[[bool], None], multiplies: bool
+    run: Start, hardware: Callable[[bool], None], faster: bool
 ) -> None:
     """Another machine may choose another one."""
-    hardware(multiplies)
+    hardware(faster)
     begun = run(*AUTO, "scheduler=none", "trainer.max_epochs=1")
-    assert begun.result["precision"] == ("bf16-mixed" if multiplies else "32-true")
+    assert begun.result["precision"] == ("bf16-mixed" if faster else "32-true")
     assert read_config(begun.folder).trainer.precision == "auto"
     whole = run(*AUTO, "scheduler=none", "trainer.max_epochs=2", name="whole")
-    hardware(not multiplies)
+    hardware(not faster)
     longer = compose_config("data=digits", "trainer=cpu", *AUTO, "scheduler=none", "trainer.max_epochs=2")
     result = train(longer, begun.folder, {"command": "python train.py"}, resume=True)
     assert result["precision"] == begun.result["precision"]
