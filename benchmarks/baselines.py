@@ -19,6 +19,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from mnist_lit.build import build_data, build_model
 from mnist_lit.data.datasets import Splits
 from mnist_lit.private_apis import fast_update
+from mnist_lit.training.devices import choose_precision
 from tests.configs import compose_config
 
 PrepareUpdate = Callable[[Optimizer], Callable[[], object]]  # for example fast_update
@@ -60,20 +61,27 @@ def train_bare(*overrides: str, epochs: int, bf16: bool = False) -> Times:
     return Times(time.perf_counter() - started, training)
 
 
-def time_steps_only(*overrides: str, bf16: bool = False) -> float:
-    """Return the seconds for the optimizer steps of one epoch, all on the same batch. With `bf16`, with autocast.
+def time_steps_only(*overrides: str) -> float:
+    """Return the seconds for the optimizer steps of one epoch, all on the same batch.
 
-    The steps are those of a run, without data loading, validation and logging. So this is the minimum time for the same
-    arithmetic on this machine.
+    The steps are those of a run, in its precision, without data loading, validation and logging. So this is the minimum
+    time for the same arithmetic on this machine.
     """
     config = compose_config(*overrides)
     data = build_data(config)
     model = build_model(config, data.steps_per_epoch)
+    bf16 = find_precision(*overrides) == "bf16-mixed"
     network, optimizer = model.network, model.configure_optimizers()
     images = data.normalize(data.splits.train.images[: config.data.batch_size])
     labels = data.splits.train.labels[: config.data.batch_size]
     first = time_steps(network, optimizer, images, labels, 1, bf16=bf16)
     return first + time_steps(network, optimizer, images, labels, data.steps_per_epoch - 1, bf16=bf16)
+
+
+def find_precision(*overrides: str) -> str:
+    """Return the precision of a run on this CPU. `auto` depends on the machine."""
+    config = compose_config(*overrides)
+    return choose_precision(config.trainer.precision, "cpu", build_model(config, steps_per_epoch=1))
 
 
 def time_steps(

@@ -10,7 +10,7 @@ from hydra.core.utils import env_override
 from joblib import cpu_count
 
 from benchmarks.measurement import Row, Seconds, compare, take_turns
-from benchmarks.processes import import_lightning, run_python, run_train_py
+from benchmarks.processes import NO_DASHBOARDS, import_lightning, run_python, run_train_py
 from benchmarks.runner import DEFAULTS, LIBGOMP_DEFAULT, find_mnist_root, run_module
 from mnist_lit.run_folder import RESULT, read_result
 from tests.configs import PROJECT
@@ -22,14 +22,16 @@ RUN = [*DEFAULTS, "model=cnn", "data.batch_size=64", "data.val_size=50000", "tra
 def measure_sweeps(rounds: int, quick: bool) -> list[Row]:
     """Four runs in one command, and parallel jobs of a sweep: time."""
     what = "four one-epoch runs of mlp_128_64, batch 128, in one command"
+    four_runs = ["trainer.max_epochs=1", "optimizer=adam,sgd", "seed=0,1"]
     seconds = take_turns(
         {
             "import lightning": import_lightning,
-            "four runs": lambda: run_sweep("trainer.max_epochs=1", "optimizer=adam,sgd", "seed=0,1")[0],
+            "four runs": lambda: run_sweep(*four_runs)[0],
+            "without dashboards": lambda: run_sweep(*four_runs, *NO_DASHBOARDS)[0],
         },
         rounds,
     )
-    four = seconds["four runs"]
+    four, without = seconds["four runs"], seconds["without dashboards"]
     return [
         Row(
             what,
@@ -37,8 +39,10 @@ def measure_sweeps(rounds: int, quick: bool) -> list[Row]:
             8,
             unit="s",
             detail=f"{min(four):.1f} to {max(four):.1f} s",
-            reason="about half of it is the start of Python and the imports: see *startup*",
+            reason="about half of it is the start of Python and the imports: see *startup*; a sixth is the dashboards, "
+            "see the next row",
         ),
+        Row(f"the same with `{' '.join(NO_DASHBOARDS)}`", median(without), unit="s"),
         compare(f"{what}, relative to `import lightning`", four, seconds["import lightning"]),
         *compare_jobs(rounds, 1 if quick else 5),
     ]
@@ -108,12 +112,15 @@ def measure_parallel_runs(rounds: int, quick: bool) -> list[Row]:
     find_mnist_root()  # fills the cache: two threads cannot compose a config at the same time
     one, two = "one run", "two runs"
     one_default, two_default = (f"{name} (libgomp default)" for name in (one, two))
+    two_asleep, two_single = "two runs (threads sleep at once)", "two runs (one thread each, so other weights)"
     seconds = take_turns(
         {
             one: lambda: measure_slowest(1),
             two: lambda: measure_slowest(2),
             one_default: lambda: measure_slowest(1, GOMP_SPINCOUNT=LIBGOMP_DEFAULT),
             two_default: lambda: measure_slowest(2, GOMP_SPINCOUNT=LIBGOMP_DEFAULT),
+            two_asleep: lambda: measure_slowest(2, GOMP_SPINCOUNT="0"),
+            two_single: lambda: measure_slowest(2, OMP_NUM_THREADS="1"),
         },
         rounds,
     )
@@ -124,7 +131,14 @@ def measure_parallel_runs(rounds: int, quick: bool) -> list[Row]:
             seconds[fast],
             goal,
             seconds={slow: seconds[slow], fast: seconds[fast]},
-            reason="on shared cores a thread that waits has to sleep and wake up: see mnist_lit/training/waiting.py",
+            reason="on shared cores a thread that waits has to sleep and wake up, see mnist_lit/training/waiting.py; "
+            "the next row is the limit of that",
         )
-        for slow, fast, goal in ((two, one, 2.2), (two_default, one, None), (one, one_default, None))
+        for slow, fast, goal in (
+            (two, one, 2.2),
+            (two_asleep, one, None),
+            (two_single, one, None),
+            (two_default, one, None),
+            (one, one_default, None),
+        )
     ]

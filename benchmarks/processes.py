@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,14 @@ print(time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN
 sys.exit(code)
 """
 IMPORT_LIGHTNING = ["-c", "import lightning"]
+IMPORT_RUN = """
+import os
+from mnist_lit.process import importing
+with importing():
+    import mnist_lit.training.job
+os._exit(0)
+"""
+NO_DASHBOARDS = ["callbacks=none", "logger.tensorboard=false"]
 REPORT = ["-c", "from mnist_lit.cli import main; main()", "report"]
 REPORTED_RUNS, SEEDS = 1000, 5
 REPORTED_RUN = ["data=digits", "model=mlp_128_64", "trainer=cpu", "trainer.max_epochs=5", "logger.tensorboard=false"]
@@ -82,17 +90,23 @@ def run_train_py(*overrides: str, program: Sequence[str] = (str(PROJECT / "train
 def measure_startup(rounds: int, quick: bool) -> list[Row]:
     """`train.py` without fit, with `--cfg=job` and with a wrong option: time relative to `import lightning`."""
 
-    def run_without_fit() -> float:
-        process, fit_seconds = run_train_py("model=mlp_4x64", "trainer.max_epochs=1", "data.batch_size=512")
+    def run_without_fit(*overrides: str) -> float:
+        one_epoch = ["model=mlp_4x64", "trainer.max_epochs=1", "data.batch_size=512"]
+        process, fit_seconds = run_train_py(*one_epoch, *overrides)
         return process.seconds - fit_seconds
 
     answers = {"--cfg=job": 0, "optimizer.lr=-1": 1}  # argument → exit code
     train_py = str(PROJECT / "train.py")
     starts = {argument: partial(time_python, [train_py, argument], code) for argument, code in answers.items()}
-    seconds = take_turns(
-        {"import lightning": import_lightning, "train.py without fit": run_without_fit} | starts, rounds
-    )
+    programs: dict[str, Callable[[], float]] = {
+        "import lightning": import_lightning,
+        "train.py without fit": run_without_fit,
+        "without fit and dashboards": partial(run_without_fit, *NO_DASHBOARDS),
+        "imports of a run": partial(time_python, ["-c", IMPORT_RUN]),
+    }
+    seconds = take_turns(programs | starts, rounds)
     importing = seconds["import lightning"]
+    what = "time of the whole process `train.py` without fit"
     return [
         *(
             compare(
@@ -104,12 +118,22 @@ def measure_startup(rounds: int, quick: bool) -> list[Row]:
             for argument in answers
         ),
         compare(
-            "time of the whole process `train.py` without fit, relative to `import lightning`",
+            f"{what}, relative to `import lightning`",
             seconds["train.py without fit"],
             importing,
             0.85,
             seconds=seconds,
-            reason="in addition to Lightning: Hydra, TensorBoard, checksums of the files, the dashboards, the test",
+            reason="in addition to the imports: Hydra, checksums of the files, the test, TensorBoard, the dashboards",
+        ),
+        compare(
+            f"{what}, with `{' '.join(NO_DASHBOARDS)}`, relative to `import lightning`",
+            seconds["without fit and dashboards"],
+            importing,
+        ),
+        compare(
+            "lower limit: the imports of a run alone, relative to `import lightning`",
+            seconds["imports of a run"],
+            importing,
         ),
     ]
 

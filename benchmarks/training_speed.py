@@ -6,7 +6,7 @@ from statistics import mean
 from typing import Any
 
 from benchmarks.articles import ARTICLES
-from benchmarks.baselines import time_steps_only, train_bare, train_fast99
+from benchmarks.baselines import find_precision, time_steps_only, train_bare, train_fast99
 from benchmarks.measurement import Row, Seconds, compare, take_turns
 from benchmarks.plain_lightning import train_one_epoch
 from benchmarks.runner import (
@@ -38,10 +38,10 @@ def compare_fit(rounds: int, quick: bool) -> list[Row]:
         name = f"{model}, batch {batch_size}, {epochs} epochs"
         overrides = [*DEFAULTS, f"model={model}", f"data.batch_size={batch_size}", f"trainer.max_epochs={epochs}"]
         rows += compare_with_bare(name, overrides, 1 if quick else epochs, rounds, {"bare": 0.95, "bare alone": 0.95})
-    overrides = [*DEFAULTS, "model=cnn", "data.batch_size=64", "trainer.max_epochs=2"]
+    overrides = [*DEFAULTS, "model=cnn", "data.batch_size=64", "trainer.max_epochs=2", "trainer.precision=auto"]
     goals = {"bare": 0.55, "bare alone": 0.55, "bare bf16": 0.80, "bare bf16 alone": 0.80}
-    name = "cnn, batch 64, 2 epochs, trainer.precision=auto"
-    rows += compare_with_bare(name, [*overrides, "trainer.precision=auto"], 1 if quick else 2, rounds, goals)
+    name = f"cnn, batch 64, 2 epochs, trainer.precision=auto (here {find_precision(*overrides)})"
+    rows += compare_with_bare(name, overrides, 1 if quick else 2, rounds, goals)
     return rows
 
 
@@ -70,7 +70,7 @@ def compare_with_bare(
     }
     steps: dict[str, Callable[[], float]] = {
         "run": fit_run,
-        "steps alone": lambda: epochs * time_steps_only(*overrides, bf16="bare bf16" in goals),
+        "steps alone": lambda: epochs * time_steps_only(*overrides),
     }
     seconds = take_turns({loop: loops[loop] for loop in goals} | steps, rounds)
     for loop, goal in goals.items():
@@ -153,11 +153,10 @@ def compare_lightning(rounds: int, quick: bool) -> list[Row]:
 def measure_speedrun(rounds: int, quick: bool) -> list[Row]:
     """experiment=speedrun: accuracy with ten seeds, and time relative to fast99."""
     splits = load_idx(FileSet(root=find_mnist_root()), 5000, 0)
-    seeds, steps = iter(range(100)), [*DEFAULTS, "model=fast_cnn", "data.batch_size=128"]
-    results = []
+    speedrun, seeds, results = ["experiment=speedrun", "trainer=cpu"], iter(range(100)), []
 
     def run_next_seed() -> float:
-        results.append(run_training("experiment=speedrun", "trainer=cpu", f"seed={next(seeds)}"))
+        results.append(run_training(*speedrun, f"seed={next(seeds)}"))
         return float(results[-1]["fit_seconds"])
 
     seconds = take_turns(
@@ -165,7 +164,7 @@ def measure_speedrun(rounds: int, quick: bool) -> list[Row]:
             "fast99": partial(train_fast99, splits, 0, False),
             "fast99 channels_last": partial(train_fast99, splits, 0, True),
             "run": run_next_seed,
-            "steps alone": lambda: time_steps_only(*steps, bf16=True),
+            "steps alone": partial(time_steps_only, *speedrun),
         },
         rounds,
     )

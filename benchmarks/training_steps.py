@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.measurement import Row
+from benchmarks.baselines import time_steps_only
+from benchmarks.measurement import Row, compute_ratio
 from benchmarks.runner import DEFAULTS, run_training
 from mnist_lit.build import build_model
 from mnist_lit.isolation import restoring_threads
@@ -22,34 +23,44 @@ DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}  # precision â
 def measure_flops(rounds: int, quick: bool) -> list[Row]:
     """CNN training: rate relative to matrix multiplication, in both precisions, with all threads and with one."""
     what = "fraction of this machine's matrix-multiplication rate"
-    rows = [measure_rate(rounds, f"cnn, batch 64, {precision}: {what}", precision, 40) for precision in DTYPES]
+    rows = [
+        row for precision in DTYPES for row in compare_rates(rounds, f"cnn, batch 64, {precision}", what, precision, 40)
+    ]
     with restoring_threads():
         torch.set_num_threads(1)
         what = "fraction of the matrix-multiplication rate of one thread"
-        return [*rows, measure_rate(rounds, f"cnn, batch 64, one thread: {what}", "32-true", None)]
+        return rows + compare_rates(rounds, "cnn, batch 64, one thread", what, "32-true", None)
 
 
-def measure_rate(rounds: int, what: str, precision: str, goal: float | None) -> Row:
+def compare_rates(rounds: int, name: str, what: str, precision: str, goal: float | None) -> list[Row]:
+    """Compare a run with matrix multiplication, and its optimizer steps alone."""
     per_sample = count_flops_per_sample()
     overrides = [*DEFAULTS, "model=cnn", "data.batch_size=64", "trainer.max_epochs=1", f"trainer.precision={precision}"]
-    shares, ours, machine = [], [], []
+    runs, steps, machine = [], [], []
     for _ in range(rounds):
         machine.append(measure_matrix_product_rate(DTYPES[precision]))
         result = run_training(*overrides)
-        ours.append(result["train_samples_per_second"] * per_sample)
-        shares.append(100 * ours[-1] / machine[-1])
-    return Row(
-        what,
-        statistics.median(shares),
-        goal,
-        at_most=False,
-        unit="%",
-        detail=f"{per_sample / 1e6:.1f} MFLOP per sample, "
-        f"{statistics.median(ours) / 1e9:.0f} of {statistics.median(machine) / 1e9:.0f} GFLOP/s",
-        reason="the matrices of 64 samples are thin: each multiplication reads the 4 MB of weights of the linear "
+        runs.append(result["train_samples_per_second"] * per_sample)
+        steps.append(result["data"]["train_size"] * per_sample / time_steps_only(*overrides))
+    reason = (
+        "the matrices of 64 samples are thin: each multiplication reads the 4 MB of weights of the linear "
         "layer, and each Adam step reads and writes these weights and two more arrays of the same size. The two "
-        "threads share the memory bandwidth",
+        "threads share the memory bandwidth"
     )
+    flops = f"{per_sample / 1e6:.1f} MFLOP per sample, "
+    limit = f"upper limit for {name}: the same optimizer steps on one batch, without other work"
+    return [
+        compute_share(f"{name}: {what}", runs, machine, goal, flops, reason),
+        compute_share(limit, steps, machine),
+    ]
+
+
+def compute_share(
+    what: str, rates: list[float], machine: list[float], goal: float | None = None, flops: str = "", reason: str = ""
+) -> Row:
+    rate, of_machine = statistics.median(rates) / 1e9, statistics.median(machine) / 1e9
+    detail = f"{flops}{rate:.0f} of {of_machine:.0f} GFLOP/s"
+    return Row(what, 100 * compute_ratio(rates, machine), goal, at_most=False, unit="%", detail=detail, reason=reason)
 
 
 def count_flops_per_sample() -> float:
