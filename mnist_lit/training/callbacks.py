@@ -134,13 +134,9 @@ class StopOnSignal(Callback):
 
 class RandomState(Callback):
     """Keeps the states of the random number generators, which dropout draws from. It also writes the logs before each
-    checkpoint: a resumed run does not log again what came before it.
-
-    `started` tells an error in a checkpoint from one in training.
-    """
+    checkpoint: a resumed run does not log again what came before it."""
 
     def __init__(self) -> None:
-        self.started = False
         self._loaded: dict[str, Any] | None = None
 
     def state_dict(self) -> dict[str, Any]:
@@ -157,7 +153,6 @@ class RandomState(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._loaded is not None:  # late: building the network and its optimizer draws numbers too
             set_random_state(self._loaded)
-        self.started = True
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         check_finite(pl_module.state_dict(), trainer.global_step)  # before a callback draws pictures of the weights

@@ -1,6 +1,7 @@
 """What a run does, step by step: `train(config, folder)` fits a network, tests its best checkpoint and records all."""
 
 import logging
+import traceback
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch.trainer.connectors import checkpoint_connector
 
 from mnist_lit import private_apis
 from mnist_lit.build import build_data, build_model, import_class
@@ -31,7 +33,7 @@ from mnist_lit.run_folder import (
     write_config,
 )
 from mnist_lit.training import progress
-from mnist_lit.training.callbacks import RandomState, Stopwatch
+from mnist_lit.training.callbacks import Stopwatch
 from mnist_lit.training.checkpoints import BestCheckpoint, LastCheckpoint, recover_checkpoint, step_of_checkpoint
 from mnist_lit.training.devices import auto_steps_per_execution, choose_precision, device_name, useful_threads
 from mnist_lit.training.loggers import finishing_trackers
@@ -116,7 +118,7 @@ def fit(trainer: Trainer, model: DigitClassifier, data: DigitDataModule, checkpo
     except SystemExit as error:
         raise UserError(f"a class of the config ended the training: {describe_error(error)}") from error
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        if checkpoint is None or _callback(trainer, RandomState).started:
+        if checkpoint is None or not _comes_from_restoring(error):
             raise
         raise UserError(f"{checkpoint}: does not fit this run: {error}") from error
     last = _callback(trainer, LastCheckpoint).best_model_path
@@ -125,6 +127,12 @@ def fit(trainer: Trainer, model: DigitClassifier, data: DigitDataModule, checkpo
             "A callback has changed the weights after the last checkpoint. The test uses the best checkpoint, which "
             "does not have this change"
         )
+
+
+def _comes_from_restoring(error: Exception) -> bool:
+    """Whether Lightning was restoring the checkpoint when the error came."""
+    frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(frame.f_globals.get("__name__") == checkpoint_connector.__name__ for frame in frames)
 
 
 def evaluate_best(trainer: Trainer, model: DigitClassifier, data: DigitDataModule) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
@@ -347,6 +348,23 @@ def test_the_checksum_covers_every_bit(start: Start) -> None:
 
 
 # ---- the command line ----------------------------------------------------------------------------------------------
+
+
+class Failing(Callback):
+    """Fails before training, after the checkpoint has been restored."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        raise ValueError("of this callback")
+
+
+def test_an_error_of_a_checkpoint_names_the_checkpoint_and_an_error_of_a_callback_does_not(start: Start) -> None:
+    begun = start("run", "trainer.max_epochs=1", "scheduler=none", "callbacks=none")
+    longer = compose_config(*TINY, *BLOCKS, "trainer.max_epochs=2", "scheduler=none", "callbacks=none")
+    with pytest.raises(ValueError, match="of this callback"):
+        train(longer, begun.folder, {}, resume=True, callbacks=[Failing()])
+    other = compose_config(*TINY, *BLOCKS, "trainer.max_epochs=2", "scheduler=none", "callbacks=none", "model=mlp_4x64")
+    with pytest.raises(UserError, match=r"last\.ckpt: does not fit this run"):
+        train(other, begun.folder, {}, resume=True)
 
 
 def test_resuming_a_complete_run_changes_nothing(train_py: Command, finished: Path) -> None:
