@@ -116,7 +116,8 @@ def prepare_arguments(arguments: Sequence[str]) -> list[str]:
             if FLAGS_WITH_VALUE.fullmatch(word) and words:
                 value = words.popleft()
                 flags.append(_to_absolute(value) if word in CONFIG_PATH else value)
-    return [*flags, *_keep_below_swept_groups(overrides)]
+    composes_one = "hydra.mode=RUN" in overrides or any(flag.startswith(("--cfg", "-c", "--info")) for flag in flags)
+    return [*flags, *(overrides if composes_one else _keep_below_swept_groups(overrides))]
 
 
 def _to_absolute(config_path: str) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
@@ -52,6 +51,7 @@ class Preflight(Callback):
                     raise UserError(f"{override.input_line}: continues one run; leave out -m")
                 if override.key_or_group == "sweep" and override.is_sweep_override():
                     raise UserError(f"{override.input_line}: one at a time; each of them is several runs")
+            check_working_folder(config)
             check_letters(config, config.sweep.resume or config.hydra.sweep.dir)
             sweeper = config.hydra.runtime.choices["hydra/sweeper"]
             if sweeper not in SWEEPERS:
@@ -70,8 +70,7 @@ def prepare_run(config: DictConfig) -> AbstractContextManager[object]:
         UserError: naming what is wrong. Nothing has been written then.
         NothingToDo: if a run that is to be resumed is complete.
     """
-    if config.hydra.job.chdir:
-        raise UserError("hydra.job.chdir=true: does not work here, because relative paths would change")
+    check_working_folder(config)
     if given := [text for text in config.hydra.overrides.task if text.startswith("sweep.")]:
         raise UserError(f"{given[0]}: is an option of many runs; add -m")
     if config.get("resume") == AUTO:
@@ -85,8 +84,15 @@ def prepare_run(config: DictConfig) -> AbstractContextManager[object]:
         with read_write(config), open_dict(config):
             config.data = compose_digits(checked, config, reason)
     with read_write(config.hydra.run):
-        config.hydra.run.dir = claim_folder(config.hydra.run.dir, chosen_by_user(config, "hydra.run.dir"))
+        config.hydra.run.dir = claim_folder(
+            config.hydra.run.dir, chosen_by_user(config, "hydra.run.dir"), "hydra.run.dir"
+        )
     return nullcontext()
+
+
+def check_working_folder(config: DictConfig) -> None:
+    if config.hydra.job.chdir:
+        raise UserError("hydra.job.chdir=true: does not work here, because relative paths would change")
 
 
 def check_values(config: DictConfig) -> TrainConfig:
@@ -178,7 +184,7 @@ def set_resume(config: DictConfig) -> None:
         overrides.task = task
         if found:
             if getattr(read_config(Path(folder)).data, "fallback_reason", None):  # the same command, now without MNIST
-                task = [text for text in task if not is_about_mnist(*OverridesParser.create().parse_overrides([text]))]
+                task = choose_digits(task)[:-1]
             overrides.task = [*task, f"resume={to_hydra_value(folder)}"]
             overrides.hydra = [text for text in overrides.hydra if not text.lstrip("+").startswith("hydra.run.dir=")]
 
@@ -220,17 +226,16 @@ def compose_digits(checked: TrainConfig, config: DictConfig, reason: str) -> Dic
 
 
 def overrides_for_digits(overrides: Sequence[str], reason: str) -> list[str]:
+    return [*choose_digits(overrides), f"data.fallback_reason={quote_for_hydra(reason)}"]
+
+
+def choose_digits(overrides: Sequence[str]) -> list[str]:
     """The overrides with data=digits instead of what they say about MNIST; the batch size stays."""
-    kept = [
-        str(override.input_line)
-        for override in OverridesParser.create().parse_overrides(list(overrides))
-        if not is_about_mnist(override)
-    ]
-    return [*kept, "data=digits", f"data.fallback_reason={quote_for_hydra(reason)}"]
+    parsed = OverridesParser.create().parse_overrides(list(overrides))
+    return [*(str(it.input_line) for it in parsed if not is_about_mnist(it.key_or_group)), "data=digits"]
 
 
-def is_about_mnist(override: Override) -> bool:
-    key = override.key_or_group
+def is_about_mnist(key: str) -> bool:
     return key == "data" or (key.startswith("data.") and key != "data.batch_size")
 
 

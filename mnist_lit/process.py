@@ -115,7 +115,7 @@ def _parent_is_gone() -> bool:
 
 def raising_signals() -> AbstractContextManager[None]:
     """Inside the block `raise_on_signal` replaces `exit_on_signal`."""
-    return _handler_replaced(exit_on_signal, raise_on_signal)
+    return handler_replaced(exit_on_signal, raise_on_signal)
 
 
 def restore_handler(signum: int, handler: Any) -> None:
@@ -179,7 +179,7 @@ def importing() -> Iterator[None]:
     gc.disable()
     keep_freed_memory()
     try:
-        with _handler_replaced(raise_on_signal, exit_on_signal):
+        with handler_replaced(raise_on_signal, exit_on_signal):
             yield
     finally:
         os.environ.update(hidden)
@@ -244,7 +244,7 @@ atexit.register(_exit)  # runs after the functions of libraries: it is registere
 
 
 @contextmanager
-def _handler_replaced(before: Handler, inside: Handler) -> Iterator[None]:
+def handler_replaced(before: Handler, inside: Handler) -> Iterator[None]:
     """Use the handler `inside`, but only if the current one is `before`; a program's own handlers stay."""
     if before not in map(signal.getsignal, handled_signals()):
         yield

@@ -47,10 +47,10 @@ class RunPruned(Exception):
     """A search stopped the run early, because other runs were better at this point."""
 
 
-def claim_folder(wanted: str, chosen: bool) -> str:
+def claim_folder(wanted: str, chosen: bool, option: str) -> str:
     """Make the folder and return its path. If another run has just taken the path, a number is added to it.
 
-    `chosen` says that the user named the folder.
+    `chosen` says that the user named the folder, which is possible with `option`.
 
     Raises:
         UserError: if it cannot be written, or if the user chose a folder that already holds a run.
@@ -73,7 +73,7 @@ def claim_folder(wanted: str, chosen: bool) -> str:
                 path = Path(f"{wanted}_{number}")
     except OSError as error:
         raise UserError(
-            f"{path} cannot be written: {error.strerror or error}. Choose another folder with hydra.run.dir=FOLDER"
+            f"{path} cannot be written: {error.strerror or error}. Choose another folder with {option}=FOLDER"
         ) from error
 
 

@@ -257,7 +257,7 @@ class LessonSection(Section):
 
     shows: str
     point: str
-    try_next: str | None = None
+    try_next: str | None = None  # a command on the first line, then what it does
     minutes: PositiveInt | None = None
 
 

@@ -26,7 +26,14 @@ from mnist_lit.sweeps.job_progress import (
     printing_ended_jobs,
     warn_about_digits,
 )
-from mnist_lit.sweeps.job_run import is_running, mark_for_rerun, read_finished, record_failure, run_sweep_job
+from mnist_lit.sweeps.job_run import (
+    is_running,
+    mark_for_rerun,
+    read_finished,
+    record_failure,
+    run_sweep_job,
+    stopping_jobs,
+)
 from mnist_lit.sweeps.sweep_folder import open_folder, remove_if_unused, removing_if_unused, resume_command
 
 
@@ -41,13 +48,17 @@ def run_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str]
         folder = open_folder(config, sweep, "grid", jobs)
         with removing_if_unused(folder) if sweep.resume is None else nullcontext():
             lock = lock_folder(folder)
-    warn_about_digits(sorted({text for job in jobs for text in job.overrides}))
+    overrides = sorted({text for job in jobs for text in job.overrides})
+    warn_about_digits(overrides)
     missing = [job for job in jobs if read_result(folder / job.folder).get("status") != "completed"]
     completed = f", {len(jobs) - len(missing)} already completed" if sweep.resume else ""
     print_line(f"sweep   {folder}: {plural(len(jobs), 'job')}{completed}")
     if config.lesson:
         print_line(introduce_lesson(config.lesson))
-    again = f"Continue with: {resume_command(config, folder)}"
+    resume = resume_command(config, folder, overrides)
+    again = f"Continue with: {resume}"
+    if config.hydra.runtime.choices["hydra/launcher"] == "joblib":
+        share_cores(config, len(jobs))
     try:
         for job in missing:
             mark_for_rerun(folder / job.folder)
@@ -59,7 +70,7 @@ def run_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str]
     except (UserError, OSError) as error:
         remove_if_unused(folder)
         sys.exit(f"error: {describe_disk_error(error) or error}" + (f"\n{again}" if folder.exists() else ""))
-    failed = print_summary(folder, jobs, resume_command(config, folder), sweep.expect_divergence)
+    failed = print_summary(folder, jobs, resume, sweep.expect_divergence)
     if config.lesson:
         print_lesson(config.lesson, folder)
     if failed:
@@ -99,8 +110,6 @@ def launch(config: DictConfig, context: HydraContext, folder: Path, jobs: Sequen
     """Run the jobs and wait until no process works on them. Returns the error of the launcher, if any."""
     for job in jobs:
         mark_for_rerun(folder / job.folder)
-    if config.hydra.runtime.choices["hydra/launcher"] == "joblib":
-        share_cores(config, len(jobs))
     launcher = Plugins.instance().instantiate_launcher(
         hydra_context=context, task_function=run_sweep_job, config=config
     )
@@ -108,8 +117,10 @@ def launch(config: DictConfig, context: HydraContext, folder: Path, jobs: Sequen
     sweep_dir = f"hydra.sweep.dir={quote_for_hydra(str(folder.absolute()))}"
     overrides = [[*job.overrides, sweep_dir, f"hydra.sweep.subdir={quote_for_hydra(job.folder)}"] for job in jobs]
     message = "the launcher reported no error"
+    is_joblib = config.hydra.runtime.choices["hydra/launcher"] == "joblib"
     try:
-        launcher.launch(overrides, initial_job_idx=0)
+        with stopping_jobs([folder / job.folder for job in jobs]) if is_joblib else nullcontext():
+            launcher.launch(overrides, initial_job_idx=0)
     except Exception as error:
         message = describe_disk_error(error) or f"{type(error).__name__}: {error}"
     while any(is_running(folder / job.folder) for job in jobs):
@@ -118,7 +129,8 @@ def launch(config: DictConfig, context: HydraContext, folder: Path, jobs: Sequen
 
 
 def share_cores(config: DictConfig, jobs: int) -> None:
-    """Start no more processes than jobs: joblib gives each process an equal share of the cores, in OMP_NUM_THREADS."""
+    """Start no more processes than the sweep has jobs: joblib gives each process an equal share of the cores, in
+    OMP_NUM_THREADS. The share is the same when only a few jobs are left, so they compute alike."""
     from joblib import effective_n_jobs
 
     with read_write(config.hydra.launcher):

@@ -17,7 +17,7 @@ from mnist_lit.commands import LONGEST_NAME, folder_name
 from mnist_lit.config import IDXData, TrainConfig
 from mnist_lit.errors import UserError
 from mnist_lit.hydra_app import composition_errors
-from mnist_lit.preflight import check_composed, check_machine, get_data, overrides_for_digits
+from mnist_lit.preflight import check_composed, check_machine, get_data, is_about_mnist, overrides_for_digits
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,9 @@ def plan_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str
     """
     jobs = check_jobs(config, context, expand_grid(context, arguments))
     reasons = find_missing_mnist(jobs)
-    if any(reasons):
+    if reason := next(filter(None, reasons), None):
+        if swept := [key for key, _ in jobs[0].options if is_about_mnist(key.lstrip("+"))]:
+            raise UserError(f"{reason}\n{swept[0]}: cannot be varied on the digits that would replace MNIST")
         jobs = check_jobs(config, context, map(use_digits, jobs, reasons))
         find_missing_mnist(jobs)  # none is missing now, but a schedule may not fit the digits
     if len({job.folder for job in jobs}) < len(jobs):

@@ -111,6 +111,8 @@ def print_lesson(lesson: Any, folder: Path) -> None:
     print_line(f"plots  {page}\n")
     if any(row.data == "digits" for board in boards for row in board.rows):
         print_line("These figures are for the small digits of scikit-learn, not for MNIST.")
-    for title, text in (("The point", lesson.point), ("Try next", lesson.get("try_next"))):
-        if text:
-            print_line(wrap_text(f"{title}: {name_program(text)}"))
+    print_line(wrap_text(f"The point: {lesson.point}"))
+    if lesson.get("try_next"):
+        command, _, effect = lesson.try_next.partition("\n")
+        print_line(f"Try next: {name_program(command)}")  # on one line, so that it can be pasted
+        print_line(wrap_text(effect))

@@ -1,9 +1,14 @@
 """One job of a sweep: train it in the current process, and record its state in its folder."""
 
 import logging
+import multiprocessing
+import os
+import signal
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import rich
@@ -12,19 +17,47 @@ from omegaconf import DictConfig
 
 from mnist_lit.console import ConsoleHandler
 from mnist_lit.errors import describe_disk_error
-from mnist_lit.process import importing, stopping_with_parent
+from mnist_lit.process import RunInterrupted, handler_replaced, importing, raise_on_signal, stopping_with_parent
 from mnist_lit.run_folder import CONFIG, FINISHED, FolderInUse, lock_folder, read_result, write_result
 from mnist_lit.sweeps.sweep_folder import restore_job_config
 
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
+SHUTDOWN_TIME = 30  # seconds that a worker has to write its checkpoint and stop
+
 
 def run_sweep_job(cfg: DictConfig) -> None:
     """Hydra's task function."""
     launcher = HydraConfig.get().runtime.choices["hydra/launcher"]
-    with stopping_with_parent() if launcher == "joblib" else nullcontext():
-        train_or_resume(cfg, progress_bar=launcher == "basic")
+    try:
+        with stopping_with_parent() if launcher == "joblib" else nullcontext():
+            train_or_resume(cfg, progress_bar=launcher == "basic")
+    except RunInterrupted as stop:
+        if multiprocessing.parent_process() is not None:  # joblib's worker may have more work in its queue
+            time.sleep(SHUTDOWN_TIME)  # when a worker ends, joblib kills the others, which may still write
+            os._exit(128 + stop.signum)
+        raise
+
+
+@contextmanager
+def stopping_jobs(folders: Sequence[Path]) -> Iterator[None]:
+    """A signal goes to the worker processes first, which have time to write their checkpoints. Joblib alone would kill
+    them at once."""
+
+    def stop(signum: int, frame: FrameType | None) -> None:
+        workers = multiprocessing.active_children()
+        if workers and signum == signal.SIGINT:
+            time.sleep(1)  # after Ctrl-C the terminal has stopped them, too
+        for worker in workers:
+            worker.terminate()
+        deadline = time.monotonic() + SHUTDOWN_TIME
+        while workers and any(map(is_running, folders)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        raise_on_signal(signum, frame)
+
+    with handler_replaced(raise_on_signal, stop):
+        yield
 
 
 def train_or_resume(cfg: DictConfig, *, progress_bar: bool, callbacks: "Sequence[Callback]" = ()) -> None:

@@ -30,6 +30,7 @@ from mnist_lit.process import (
 from mnist_lit.run_folder import lock_folder
 from mnist_lit.sweeps.grid_jobs import Job, check_jobs, configs_of, find_missing_mnist
 from mnist_lit.sweeps.job_progress import introduce_lesson, print_lesson, warn_about_digits
+from mnist_lit.sweeps.job_run import SHUTDOWN_TIME
 from mnist_lit.sweeps.search_results import print_results
 from mnist_lit.sweeps.search_space import SearchSpace, parse_space
 from mnist_lit.sweeps.search_study import (
@@ -42,8 +43,6 @@ from mnist_lit.sweeps.search_study import (
 )
 from mnist_lit.sweeps.search_trial import Objective, SearchStopped, TrialFailed
 from mnist_lit.sweeps.sweep_folder import dump_configs, open_folder, removing_if_unused, resume_command
-
-SHUTDOWN_TIME = 30  # seconds that a worker has to write its checkpoint and stop
 
 
 def run_search(config: DictConfig, context: HydraContext, arguments: Sequence[str]) -> None:
@@ -65,7 +64,7 @@ def run_search(config: DictConfig, context: HydraContext, arguments: Sequence[st
     print_line(f"search  {folder}: {plural(total, 'trial')}" + (f", {started} already started" if started else ""))
     if config.lesson:
         print_line(introduce_lesson(config.lesson))
-    again = f"Continue with: {resume_command(config, folder)}"
+    again = f"Continue with: {resume_command(config, folder, space.fixed)}"
     try:
         with lock, raising_signals():
             run_trials(study, Objective(config, context, sweep, space, folder, total))
@@ -124,10 +123,9 @@ def run_trials(study: optuna.Study, objective: Objective) -> None:
     """Run trials until none is missing, or the missing ones run on other machines."""
     while missing := count_missing(study, objective.total):
         ended = count_ended(study)
-        workers = min(missing, objective.sweep.workers)
-        if workers == 1:
+        if objective.sweep.workers == 1:
             run_trials_here(objective)
-        elif not run_workers(objective, workers) and count_ended(study) == ended:
+        elif not run_workers(objective, min(missing, objective.sweep.workers)) and count_ended(study) == ended:
             raise UserError("the workers of the search stopped before a trial ended; their errors are printed above")
         requeue_lost_trials(study, objective.folder, is_local(objective.sweep))
 
@@ -150,7 +148,7 @@ def run_trials_here(objective: Objective, worker: int = 0) -> None:
 def run_workers(objective: Objective, workers: int) -> bool:
     """Run trials in processes. Returns True if all of them ended without an error."""
     spawn = multiprocessing.get_context("spawn")
-    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, usable_cores() // workers)))
+    threads = os.environ.get("OMP_NUM_THREADS", str(max(1, usable_cores() // objective.sweep.workers)))
     with env_override({"OMP_NUM_THREADS": threads}):  # torch reads it once, when it is imported
         processes = [spawn.Process(target=run_worker, args=(objective, worker)) for worker in range(workers)]
         try:

@@ -208,13 +208,13 @@ def requeue_lost_trials(study: optuna.Study, sweep_folder: Path, local: bool) ->
     An interrupted trial is queued every time. A trial that died for an unknown reason is queued once. Call this while
     no process of this sweep is running. A trial of another machine counts as lost when its heartbeats stop.
     """
-    optuna.storages.fail_stale_trials(study)
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         if _is_lost(trial, sweep_folder, local):
             with suppress(UpdateFinishedTrialError, ValueError):
                 study.tell(trial.number, state=TrialState.FAIL)
                 retry = retry_always if _was_interrupted(trial) else retry_once
                 retry(study, trial)
+    optuna.storages.fail_stale_trials(study)  # last: it queues a trial once, whatever the reason
 
 
 def _is_lost(trial: FrozenTrial, sweep_folder: Path, local: bool) -> bool:

@@ -16,7 +16,7 @@ from mnist_lit.config import SweepSection, TrainConfig, parse_config
 from mnist_lit.config.checks import show
 from mnist_lit.config.options import compared_options, flatten, is_changeable
 from mnist_lit.errors import UserError
-from mnist_lit.preflight import check_values, chosen_by_user
+from mnist_lit.preflight import check_values, choose_digits, chosen_by_user
 from mnist_lit.run_folder import LOCK, SWEEP, claim_folder
 from mnist_lit.sweeps.grid_jobs import Job, configs_of
 
@@ -32,8 +32,9 @@ def open_folder(config: DictConfig, sweep: SweepSection, kind: str, jobs: Sequen
         UserError: if the folder cannot be written, or holds another sweep.
     """
     record = [_identifying_overrides(job) for job in jobs] or [_identify_study(sweep)]
+    option = "hydra.sweep.dir"
     if sweep.resume is None:
-        folder = Path(claim_folder(config.hydra.sweep.dir, chosen_by_user(config, "hydra.sweep.dir")))
+        folder = Path(claim_folder(config.hydra.sweep.dir, chosen_by_user(config, option), option))
         with removing_if_unused(folder):
             write_text(folder / SWEEP, yaml.safe_dump({kind: record}, allow_unicode=True))
             if jobs:
@@ -130,8 +131,11 @@ def restore_common_options(config: DictConfig, configs: Sequence[Mapping[str, An
                 OmegaConf.update(config, key, value)
 
 
-def resume_command(config: DictConfig, folder: Path) -> str:
+def resume_command(config: DictConfig, folder: Path, overrides: Iterable[str]) -> str:
+    """`overrides` are those of the jobs. If they use the digits because MNIST was missing, they continue with them."""
     given = [text for text in typed_overrides(config.hydra) if not text.startswith("sweep.resume=")]
+    if any(text.startswith("data.fallback_reason=") for text in overrides):
+        given = choose_digits(given)
     places = ("hydra.mode=", "hydra.sweep.dir=")
     of_hydra = [text for text in typed_overrides(config.hydra, "hydra") if not text.startswith(places)]
     return resume_sweep_command([*given, *of_hydra], config.hydra, folder, config.data)

@@ -155,8 +155,8 @@ ONE_FAILS = [
 ]
 
 
-def start(folder: Path, *arguments: str) -> "subprocess.Popen[str]":
-    return start_command([sys.executable, str(PROJECT / "train.py"), *arguments], cwd=folder)
+def start(folder: Path, *arguments: str, **options: Any) -> "subprocess.Popen[str]":
+    return start_command([sys.executable, str(PROJECT / "train.py"), *arguments], cwd=folder, **options)
 
 
 def start_command(command: list[str], **options: Any) -> "subprocess.Popen[str]":
@@ -236,6 +236,49 @@ def wait_for(condition: Callable[[], bool], what: str, limit: float = 60) -> Non
     while not condition():
         assert time.monotonic() < end, f"{what}: not within {limit} s"
         time.sleep(0.2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the workers in /proc")
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("package", IN_PARALLEL)
+def test_workers_of_a_stopped_sweep_write_checkpoints(tmp_path: Path, package: str, signum: int) -> None:
+    """The signal reaches the sweep's own process alone, as `kill` sends it."""
+    pytest.importorskip(package)
+    endless = [*QUICK, "trainer.max_epochs=100000", "data.batch_size=8", *IN_PARALLEL[package]]
+    process = start(tmp_path, "-m", *endless, "hydra.sweep.dir=sweep")
+    wait_for(lambda: len(list(tmp_path.glob("sweep/*/checkpoints/last.ckpt"))) == 2, "both jobs train")
+    process.send_signal(signum)
+    printed = process.communicate(timeout=60)[0]
+    assert process.returncode == 128 + signum, printed
+    assert "sweep.resume=sweep" in printed
+    assert "Traceback" not in printed
+    statuses = [run["status"] for run in results(tmp_path / "sweep").values()]
+    assert statuses == ["interrupted"] * 2, "each has written its state, and no worker starts another job"
+
+
+DIES = """
+import os, signal
+from mnist_lit.models import MLP
+class Dies(MLP):
+    def on_train_start(self):
+        os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="kills a process")
+def test_a_job_that_kills_its_process_each_time_fails_alone(tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    (tmp_path / "dies.py").write_text(DIES, encoding="utf-8")
+    jobs = ["model._target_=mnist_lit.models.MLP,dies.Dies", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    command = ["-m", *QUICK, *jobs, "trainer.max_epochs=1", "hydra.sweep.dir=sweep"]
+    process = start(tmp_path, *command, env=os.environ | {"PYTHONPATH": "."})
+    printed = process.communicate(timeout=200)[0]
+    assert process.returncode == 1, printed
+    assert "1 of 2 failed" in printed
+    assert "its process died" in printed
+    assert sorted(run["status"] for run in results(tmp_path / "sweep").values()) == ["completed", "failed"]
 
 
 @pytest.mark.slow
@@ -323,25 +366,83 @@ def test_a_printed_command_works_in_a_shell(command: Command, tmp_path: Path) ->
 
 
 LESSON = """# @package _global_
-lesson: {shows: Two widths., point: Both train., minutes: 1}
+lesson: {shows: Two widths., point: Both train., minutes: 1, try_next: "COMMAND\\nIt trains one more."}
 hydra: {mode: MULTIRUN, sweeper: {params: {model.hidden: '[16],[32]'}}}
 """
+
+
+LONG = "python train.py -m sweep=lesson 'model.hidden=[8]' optimizer.lr=0.001,0.01,0.1 seed=0,1,2"
 
 
 @pytest.mark.slow
 def test_a_lesson_is_a_sweep_and_the_command_of_its_run_is_one_run(train_py: Command, tmp_path: Path) -> None:
     (tmp_path / "conf" / "sweep").mkdir(parents=True)
-    (tmp_path / "conf" / "sweep" / "lesson.yaml").write_text(LESSON, encoding="utf-8")
+    (tmp_path / "conf" / "sweep" / "lesson.yaml").write_text(LESSON.replace("COMMAND", LONG), encoding="utf-8")
     lesson = train_py("--config-dir=conf", "sweep=lesson", *QUICK, "hydra.sweep.dir=sweep", "trainer.max_epochs=1")
     assert lesson.code == 0, lesson.output
     assert "lesson  Two widths. It takes about 1 minute on two CPU cores with MNIST." in lesson.output
     assert "The point: Both train." in lesson.output
+    command = LONG.replace("python train.py", f"python {PROJECT}/train.py")
+    assert f"\nTry next: {command}\nIt trains one more.\n" in lesson.output, "a command is one line"
     runs = results(tmp_path / "sweep")
     assert len(runs) == 2
     assert sorted(runs) == ["0_hidden-16", "1_hidden-32"], "TensorBoard shows these names"
     again = train_py(*shlex.split(str(runs["1_hidden-32"]["command"]))[2:])
     assert again.code == 0, again.output
     assert again.result["params"] == runs["1_hidden-32"]["params"] == 784 * 32 + 362
+
+
+@pytest.mark.parametrize(
+    "arguments", [["hydra.mode=RUN"], ["--cfg=job"], ["hydra.mode=RUN", "--cfg=job"]], ids=" ".join
+)
+def test_one_run_of_a_lesson_is_a_run_with_its_options(train_py: Command, arguments: list[str]) -> None:
+    """As in the command that repeats it. The lesson sweeps the optimizer."""
+    one = ["sweep=learning_rates", "optimizer=sgd", "optimizer.lr=0.5", "data=digits"]
+    done = train_py(*one, "trainer.max_epochs=1", "callbacks=none", *arguments)
+    assert done.code == 0, done.output
+    if "--cfg=job" in arguments:
+        assert "lr: 0.5" in done.output
+    else:
+        assert done.result["status"] == "completed"
+
+
+def test_options_of_mnist_are_not_varied_on_the_digits_that_replace_it(script: Command, tmp_path: Path) -> None:
+    """Each job would be the same run."""
+    done = script("-m", "data.train_size=100,200", "trainer.max_epochs=1", "callbacks=none")
+    assert done.code == 1
+    assert "data.train_size: cannot be varied on the digits that would replace MNIST" in done.output
+    assert not (tmp_path / "outputs").exists()
+
+
+def test_a_folder_that_cannot_be_made_names_the_option_of_a_sweep(script: Command, tmp_path: Path) -> None:
+    (tmp_path / "outputs").write_text("no folder", encoding="utf-8")
+    done = script("-m", *TINY, "seed=0,1")
+    assert done.code == 1
+    assert "Choose another folder with hydra.sweep.dir=FOLDER" in done.output
+
+
+@pytest.mark.mnist
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [[], SEARCH[:1]], ids=["grid", "search"])
+def test_a_sweep_on_the_digits_is_resumed_on_them_when_mnist_is_there(
+    command: Command, tmp_path: Path, mnist_root: str, kind: list[str]
+) -> None:
+    """The printed command is repeated as it is."""
+    jobs = ["trainer.max_epochs=1", "data.batch_size=8", "optimizer=sgd", "callbacks=none", "data.val_size=100"]
+    lr = "optimizer.lr=0.1,1e30" if not kind else "optimizer.lr=choice(0.1,0.2)"
+    first = command("-m", *kind, *jobs, lr, "hydra.sweep.dir=sweep", *(["sweep.trials=1"] if kind else []))
+    assert "NOT MNIST" in first.output, first.output
+    if kind:
+        again = ["-m", *kind, *jobs, lr, "data=digits", "sweep.resume=sweep", "sweep.trials=2"]
+        again.remove("data.val_size=100")
+    else:
+        (line,) = [text for text in first.output.splitlines() if text.startswith("run the failed jobs again")]
+        again = shlex.split(line.partition("train.py ")[2])
+    assert "data=digits" in again
+    second = command(*again, MNIST_LIT_DATA=mnist_root)
+    assert "another sweep" not in second.output
+    assert "searches something else" not in second.output
+    assert "1 already" in second.output, second.output
 
 
 MINE = "# @package _global_\ndata: {{batch_size: {size}}}\noptimizer: {{lr: 0.01}}\n"

@@ -7,12 +7,14 @@ import shlex
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -181,8 +183,11 @@ def test_an_interrupted_trial_is_queued_again_every_time(tmp_path: Path) -> None
     for _ in range(3):
         trial = study.ask(space(LR).axes)
         trial.set_user_attr("folder", str(tmp_path))
+        study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
+        with closing(sqlite3.connect(tmp_path / "study.db")) as database, database:
+            database.execute("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')")
         studies.requeue_lost_trials(study, tmp_path, local=True)
-        assert states(study) == {"WAITING": 1}
+        assert states(study) == {"WAITING": 1}, "after an hour without a heartbeat, too"
     assert len({trial.params["optimizer.lr"] for trial in study.get_trials()}) == 1
 
 
