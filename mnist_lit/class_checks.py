@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import (
     GradientAccumulationScheduler,
     LearningRateFinder,
     ProgressBar,
+    StochasticWeightAveraging,
 )
 from torch import Tensor, nn
 
@@ -32,16 +33,18 @@ from mnist_lit.isolation import float32_on_cpu
 from mnist_lit.losses import OUTPUTS, CrossEntropy, Loss
 from mnist_lit.models import DigitClassifier
 from mnist_lit.models.checkpoint_file import read_initial_weights
+from mnist_lit.models.classifier import own_step_methods
 from mnist_lit.process import RunInterrupted
 
 STEPS_PER_EPOCH, EPOCHS = 1, 1000  # a schedule is tried with these
 OURS = ("mnist_lit.", "torch.optim.")
-NOT_USED = ("training_step", "optimizer_step", "lr_scheduler_step")  # methods of a network that a run does not use
 # Callbacks of Lightning that change what the config says, and what there is instead.
 INSTEAD = {
     ProgressBar: "a run has one progress bar, its own; trainer.enable_progress_bar=false switches it off",
     GradientAccumulationScheduler: "a run accumulates gradients with trainer.accumulate_grad_batches=N",
     BatchSizeFinder: "it would train with another data.batch_size than the config says; set data.batch_size instead",
+    StochasticWeightAveraging: "it replaces the schedule, and counts optimizer steps as epochs; "
+    "EMAWeightAveraging averages the weights, too",
     LearningRateFinder: "it would train with another optimizer.lr than the config says; python train.py -m "
     "+sweep=learning_rate_search searches for it",
 }
@@ -147,10 +150,11 @@ def _build_network(section: ClassSection) -> DigitClassifier:
         raise UserError(f"model._target_={section.target}: has to pass **kwargs to super().__init__")
     if not isinstance(getattr(model, "network", None), nn.Module):
         raise UserError(f"model._target_={section.target}: should set self.network, which predict and export use")
-    if own := [name for name in NOT_USED if getattr(type(model), name) is not getattr(DigitClassifier, name)]:
-        raise UserError(
-            f"model._target_={section.target}: a run makes its steps in blocks and would not use its {own[0]}"
-        )
+    for own in own_step_methods(model):
+        reason = f"a run makes its steps in blocks and would not use its {own}"
+        if own == "configure_optimizers":
+            reason = f"a run takes the optimizer and the schedule from the config; leave out its {own}"
+        raise UserError(f"model._target_={section.target}: {reason}")
     if model.output not in OUTPUTS:
         raise UserError(f"model.output={show(model.output)}: should be one of {', '.join(OUTPUTS)}")
     if not any(parameter.requires_grad for parameter in model.parameters()):

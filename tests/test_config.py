@@ -11,6 +11,7 @@ from torch import nn
 from mnist_lit.build import build_model
 from mnist_lit.config import ClassSection, parse_config
 from mnist_lit.errors import UserError
+from mnist_lit.models.classifier import STEP_METHODS
 from mnist_lit.training.schedulers import describe_schedule
 from tests import dropout_network
 from tests.configs import PROJECT, check_config, compose_config
@@ -232,10 +233,16 @@ def test_an_error_names_the_whole_option(overrides: list[str], message: str) -> 
     assert message in str(raised.value)
 
 
-@pytest.mark.parametrize("method", ["training_step", "optimizer_step", "lr_scheduler_step"])
+@pytest.mark.parametrize("method", [name for name in STEP_METHODS if name != "configure_optimizers"])
 def test_a_network_whose_method_would_not_be_used_is_an_error(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dropout_network.Dropout, method, lambda *_: None, raising=False)
     with pytest.raises(UserError, match=f"a run makes its steps in blocks and would not use its {method}"):
+        check_config("model=cnn", "~model.activation", "model._target_=tests.dropout_network.Dropout", "data=digits")
+
+
+def test_a_network_with_an_optimizer_of_its_own_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dropout_network.Dropout, "configure_optimizers", lambda *_: None, raising=False)
+    with pytest.raises(UserError, match="takes the optimizer and the schedule from the config; leave out its conf"):
         check_config("model=cnn", "~model.activation", "model._target_=tests.dropout_network.Dropout", "data=digits")
 
 

@@ -460,7 +460,7 @@ LIGHTNING = [
     ("EarlyStopping", {"monitor": "val_loss"}, None),
     ("ModelCheckpoint", {"monitor": "train_loss", "dirpath": "mine"}, None),
     ("OnExceptionCheckpoint", {"dirpath": "mine"}, None),
-    ("StochasticWeightAveraging", {"swa_lrs": "0.01"}, None),
+    ("StochasticWeightAveraging", {"swa_lrs": "0.01"}, "EMAWeightAveraging averages the weights, too"),
     ("ModelPruning", {"pruning_fn": "l1_unstructured", "amount": "0.1"}, None),
     ("Timer", {"duration": "'00:01:00:00'"}, None),
     *((name, {}, None) for name in (

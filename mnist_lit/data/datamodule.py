@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, Trainer
-from lightning.pytorch.callbacks import GradientAccumulationScheduler
+from lightning.pytorch.callbacks import GradientAccumulationScheduler, StochasticWeightAveraging
 from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
 
 from mnist_lit import DIGITS, private_apis
@@ -20,6 +20,9 @@ from mnist_lit.data.datasets import Split, Splits, add_label_noise, load_digits,
 from mnist_lit.data.files import FileSet, ensure_files
 from mnist_lit.data.loader import BatchLoader, EvalLoader, Normalize, RankShard, TrainLoader
 from mnist_lit.errors import UserError
+
+# Callbacks that change how Lightning makes its steps.
+STEP_CALLBACKS = (GradientAccumulationScheduler, StochasticWeightAveraging)
 
 
 class DigitDataModule(LightningDataModule, ABC):
@@ -52,7 +55,7 @@ class DigitDataModule(LightningDataModule, ABC):
         steps_per_execution: int = 1,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters()
+        self.save_hyperparameters(logger=False)  # a logger refuses names that a network's hyper-parameters have, too
         self.name = name
         self.classes = tuple(classes)
         self.devices = devices
@@ -170,8 +173,9 @@ class DigitDataModule(LightningDataModule, ABC):
 
 def gives_blocks(trainer: Trainer | None) -> bool:
     """Whether the trainer gets blocks: it fits a network of this project with a data module of this project, and has
-    nothing that needs Lightning's own steps. Such things are accumulated or clipped gradients, weights that are not
-    float32, and strategies that change the network, as FSDP does."""
+    nothing that needs Lightning's own steps. Such things are accumulated or clipped gradients (a clipping of the
+    network's own if the loss is scaled, as in 16-mixed), weights that are not float32, and strategies that change the
+    network, as FSDP does."""
     data = getattr(trainer, "datamodule", None)
     if trainer is None or not isinstance(data, DigitDataModule) or not private_apis.fits_data_module(trainer):
         return False
@@ -182,7 +186,8 @@ def gives_blocks(trainer: Trainer | None) -> bool:
         and trainer.accumulate_grad_batches == 1
         and trainer.gradient_clip_val is None
         and trainer.precision in ("32-true", "16-mixed", "bf16-mixed")
-        and not any(isinstance(it, GradientAccumulationScheduler) for it in trainer.callbacks)  # type: ignore[attr-defined]
+        and not (trainer.precision == "16-mixed" and trainer.lightning_module.gradient_clip_val is not None)
+        and not any(isinstance(it, STEP_CALLBACKS) for it in trainer.callbacks)  # type: ignore[attr-defined]
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 import torch
 
 from mnist_lit.build import import_class
@@ -19,13 +20,32 @@ CHECKSUM_SIZE = len(CHECKSUM) + 64
 
 
 def write_checkpoint(checkpoint: dict[str, Any], stream: IO[bytes]) -> None:
-    """Write a file that ends with its own SHA-256. A zip archive may end with a comment; torch reads it as before."""
+    """Write a file that ends with its own SHA-256. A zip archive may end with a comment; torch reads it as before.
+
+    Raises:
+        UserError: if a part of the checkpoint could not be read again.
+    """
     archive = io.BytesIO()
-    torch.save(checkpoint, archive)
+    torch.save(to_plain(checkpoint), archive)
+    archive.seek(0)
+    if unreadable := torch.serialization.get_unsafe_globals_in_checkpoint(archive):
+        raise UserError(
+            f"the state of a class in the config holds {', '.join(unreadable)}, which a checkpoint cannot hold: "
+            "tensors, numbers and text are possible"
+        )
     body, no_comment = archive.getbuffer()[:-2], archive.getbuffer()[-2:]
     assert no_comment == b"\0\0"
     stream.write(body)
     stream.write(_comment(body))
+
+
+def to_plain(value: Any) -> Any:
+    """NumPy's numbers as Python's. A schedule that computes with NumPy makes them."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) is dict:
+        return {to_plain(key): to_plain(part) for key, part in value.items()}
+    return type(value)(map(to_plain, value)) if type(value) in (list, tuple) else value
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

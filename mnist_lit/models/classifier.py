@@ -20,6 +20,16 @@ from mnist_lit.losses import OUTPUTS, CrossEntropy, Loss, probabilities
 if TYPE_CHECKING:
     from mnist_lit.training.step import BlockSteps
 
+# Methods that the training of blocks does not call, or that decide how the steps are made.
+STEP_METHODS = (
+    "training_step",
+    "configure_optimizers",
+    "configure_gradient_clipping",
+    "optimizer_step",
+    "optimizer_zero_grad",
+    "on_before_zero_grad",
+    "lr_scheduler_step",
+)
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
 
@@ -110,16 +120,17 @@ class DigitClassifier(LightningModule):
 
     @property
     def takes_blocks(self) -> bool:
-        """False for a class with a `training_step` of its own."""
-        return type(self).training_step is DigitClassifier.training_step
+        """False for a class with one of `STEP_METHODS` of its own."""
+        return not own_step_methods(self)
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: Any = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        if gradient_clip_val is None and self.gradient_clip_val is not None:
-            nn.utils.clip_grad_norm_(self.parameters(), self.gradient_clip_val)
-        else:
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        own = self.gradient_clip_val if gradient_clip_val is None else None
+        if own is not None and getattr(self.trainer.precision_plugin, "scaler", None) is None:
+            nn.utils.clip_grad_norm_(self.parameters(), own)
+        else:  # with a scaler, Lightning refuses an optimizer whose gradients are still scaled
+            self.clip_gradients(optimizer, gradient_clip_val or own, gradient_clip_algorithm)
 
     @property
     def steps(self) -> "BlockSteps":
@@ -232,6 +243,10 @@ class DigitClassifier(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         if self.optimizer is not None and "train_meter" in checkpoint:
             self.steps.meter.load_state_dict(checkpoint["train_meter"])
+
+
+def own_step_methods(model: DigitClassifier) -> list[str]:
+    return [name for name in STEP_METHODS if getattr(type(model), name) is not getattr(DigitClassifier, name)]
 
 
 def class_path(model: DigitClassifier) -> str:

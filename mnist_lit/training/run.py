@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.trainer.connectors import checkpoint_connector
 
 from mnist_lit import private_apis
@@ -142,7 +143,8 @@ def evaluate_best(trainer: Trainer, model: DigitClassifier, data: DigitDataModul
         raise UserError("training ended before the first validation, so there is no checkpoint to test")
     best = read_checkpoint(path)
     model.load_state_dict(best["state_dict"])
-    loggers, trainer.loggers = trainer.loggers, []  # the curves have this epoch already
+    loggers = trainer.loggers
+    trainer.loggers = [DummyLogger()] if loggers else []  # the curves have this epoch already
     (validation,) = trainer.validate(model, data, verbose=False)
     trainer.loggers = loggers
     (test,) = trainer.test(model, data, verbose=False)
@@ -192,17 +194,18 @@ def _steps_per_execution(config: TrainConfig, model: DigitClassifier, device: to
         return 1
     if chosen != "auto":
         return chosen
-    if _callbacks_need_batches(config):
+    if _needs_batches(config, model):
         return 1
     return auto_steps_per_execution(model, config.data.batch_size, accelerated=device.type != "cpu")
 
 
-def _callbacks_need_batches(config: TrainConfig) -> bool:
-    """Whether a callback from outside the package has a hook that Lightning calls for each training batch."""
-    classes = [
-        import_class(str(entry.target), "callbacks", entry.options) for entry in config.callbacks.entries.values()
-    ]
-    return any(getattr(found, hook) is not getattr(Callback, hook) for found in classes for hook in BATCH_HOOKS)
+def _needs_batches(config: TrainConfig, model: DigitClassifier) -> bool:
+    """Whether the network or a callback that the config names has a hook that Lightning calls for each training
+    batch."""
+    entries = config.callbacks.entries.values()
+    callbacks = [import_class(str(entry.target), "callbacks", entry.options) for entry in entries]
+    bases = [(type(model), LightningModule), *((callback, Callback) for callback in callbacks)]
+    return any(getattr(found, hook) is not getattr(base, hook) for found, base in bases for hook in BATCH_HOOKS)
 
 
 def _callback(trainer: Trainer, kind: type[AnyCallback]) -> AnyCallback:

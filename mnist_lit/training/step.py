@@ -22,6 +22,7 @@ from mnist_lit.data.loader import Block, MiniBatch
 from mnist_lit.training.cuda_graph import ReplayedSteps, Step, can_replay
 
 HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")  # of networks and callbacks
+BEFORE_ZERO_GRAD = "on_before_zero_grad"  # of callbacks
 
 
 class BlockSteps:
@@ -74,9 +75,14 @@ def needs_lightning(trainer: Any, model: LightningModule) -> bool:
         trainer.world_size > 1
         or getattr(trainer.precision_plugin, "scaler", None) is not None
         or any(getattr(type(model), hook) is not getattr(LightningModule, hook) for hook in (*HOOKS, "backward"))
-        or any(getattr(type(it), hook) is not getattr(Callback, hook) for it in trainer.callbacks for hook in HOOKS)
+        or any(has_hook(it, hook) for it in trainer.callbacks for hook in (*HOOKS, BEFORE_ZERO_GRAD))
         or not private_apis.usable(private_apis.STEP_COUNTER)
     )
+
+
+def has_hook(callback: Callback, hook: str) -> bool:
+    """Whether its class or, as in a LambdaCallback, the object itself has this hook."""
+    return getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
 
 
 def direct_step(model: Any, optimizer: LightningOptimizer) -> Step:
@@ -93,6 +99,7 @@ def make_step(
 ) -> Step:
     params = [param for group in optimizer.param_groups for param in group["params"]]
     profile = model.trainer.profiler.profile
+    zero_grad_hooks = [it.on_before_zero_grad for it in model.trainer.callbacks if has_hook(it, BEFORE_ZERO_GRAD)]
 
     def add_gradients(images: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor]:
         with profile("forward"):
@@ -103,6 +110,8 @@ def make_step(
         return loss.detach(), outputs.detach()
 
     def step(batches: list[MiniBatch]) -> tuple[Tensor, Tensor]:
+        for hook in zero_grad_hooks:
+            hook(model.trainer, model, optimizer)
         for param in params:
             param.grad = None  # faster than zero_grad: that costs a twentieth of a small network's step
         results = [add_gradients(*batch) for batch in batches]

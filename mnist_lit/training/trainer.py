@@ -11,6 +11,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.loggers.logger import DummyLogger
 
 from mnist_lit.build import build, build_model
 from mnist_lit.config import ClassSection, TrainConfig
@@ -47,7 +49,7 @@ def build_trainer(
         devices=config.trainer.devices,
         strategy="ddp" if config.trainer.devices > 1 else "auto",
         max_epochs=config.trainer.max_epochs,
-        logger=[] if is_trial else build_loggers(config, folder, data, resumed_at),
+        logger=_trial_loggers(config) if is_trial else build_loggers(config, folder, data, resumed_at),
         callbacks=[
             Stopwatch(),
             ThreadWaiting(),
@@ -74,6 +76,15 @@ def build_trainer(
         enable_model_summary=False,
         default_root_dir=folder,
     )
+
+
+def _has_logger(config: TrainConfig) -> bool:
+    return any(config.logger.switches.values()) or bool(config.logger.entries)
+
+
+def _trial_loggers(config: TrainConfig) -> list[Logger]:
+    """It writes nothing. Some callbacks need a logger."""
+    return [DummyLogger()] if _has_logger(config) else []
 
 
 def _timed_checkpoints(config: TrainConfig, path: Path) -> list[CheckpointEvery]:
@@ -122,13 +133,12 @@ def _in_folder(section: ClassSection, folder: str) -> ClassSection:
 def _fit_on_noise(config: TrainConfig, folder: Path, callbacks: Sequence[Callback]) -> None:
     """Train the run's network for one small epoch with these callbacks. Nothing is printed."""
     data = _Noise(name="noise", val_size=10, mean=0.1, std=0.3, batch_size=10)
-    has_logger = any(config.logger.switches.values()) or bool(config.logger.entries)
     trainer = Trainer(
         accelerator="cpu",
         devices=1,
         plugins=[OneProcess()],
         max_epochs=config.trainer.max_epochs,
-        logger=MetricsCSV(folder / METRICS) if has_logger else False,
+        logger=MetricsCSV(folder / METRICS) if _has_logger(config) else False,
         callbacks=[*callbacks, _StopAfterEpoch()],
         enable_progress_bar=False,
         enable_model_summary=False,

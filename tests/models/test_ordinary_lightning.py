@@ -13,12 +13,14 @@ from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.tuner import Tuner
 from torch import Tensor
 from torch.optim import Adam
+from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader, TensorDataset
 
 from mnist_lit.data.datamodule import SklearnDigitsDataModule
 from mnist_lit.data.datasets import Split
-from mnist_lit.models import MLP
+from mnist_lit.models import MLP, ConvNet
 from mnist_lit.models.checkpoint_file import weights_digest
+from mnist_lit.models.classifier import STEP_METHODS
 from tests.selection import slow_except
 
 DATA = SklearnDigitsDataModule()
@@ -252,6 +254,43 @@ class OwnLoader(SklearnDigitsDataModule):
 def test_only_networks_and_data_of_this_project_train_in_blocks(model: Any, data: Any, tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     trainer.fit(model(), datamodule=data(steps_per_execution=7))
+    assert trainer.global_step == 40
+
+
+@pytest.mark.parametrize("method", [name for name in STEP_METHODS if name != "training_step"])
+def test_a_method_of_the_network_that_makes_the_steps_is_called(method: str, tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def call(self: MLP, *arguments: Any, **options: Any) -> Any:
+        calls.append(method)
+        return getattr(super(Own, self), method)(*arguments, **options)
+
+    Own = type("Own", (MLP,), {method: call})
+    model = Own(hidden=[8], optimizer=Adam, scheduler=partial(StepLR, step_size=9))
+    trainer = make_trainer(tmp_path)
+    trainer.fit(model, datamodule=SklearnDigitsDataModule(steps_per_execution=7))
+    assert trainer.global_step == 40
+    assert len(calls) == (1 if method == "configure_optimizers" else 40)
+
+
+def test_averaged_weights_stay_while_batch_norm_is_updated(tmp_path: Path) -> None:
+    average = callbacks.StochasticWeightAveraging(0.01, 1)
+    model = ConvNet(channels=[4], optimizer=Adam)
+    make_trainer(tmp_path, callbacks=[average], max_epochs=3).fit(model, datamodule=SklearnDigitsDataModule())
+    assert average._average_model is not None
+    for name, weights in average._average_model.named_parameters():
+        assert torch.equal(weights, dict(model.named_parameters())[name]), name
+
+
+class WithNamesOfTheData(MLP):
+    def __init__(self, *, batch_size: int, classes: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+
+
+def test_a_network_may_have_arguments_with_the_names_of_the_data_modules(tmp_path: Path) -> None:
+    model = WithNamesOfTheData(batch_size=1, classes=10, hidden=[8], optimizer=Adam)
+    trainer = make_trainer(tmp_path, logger=CSVLogger(tmp_path))
+    trainer.fit(model, datamodule=SklearnDigitsDataModule())
     assert trainer.global_step == 40
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import LambdaCallback
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -23,6 +24,14 @@ class CountsBackwardPasses(Callback):
         self.count = 0
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.count += 1
+
+
+class CountsZeroedGradients(Callback):
+    def __init__(self) -> None:
+        self.count = 0
+
+    def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         self.count += 1
 
 
@@ -65,6 +74,15 @@ def test_direct_steps_match_lightning_and_a_callback_is_called_at_each(tmp_path:
     assert direct_steps == 2 * 20
     assert fit(tmp_path, counter, overrides=overrides) == (direct, direct_steps, True)
     assert counter.count == direct_steps
+
+
+def test_hooks_of_every_kind_of_callback_are_called_at_each_step(tmp_path: Path) -> None:
+    """A LambdaCallback has its hooks on the object."""
+    called: list[object] = []
+    zeroed, own = CountsZeroedGradients(), LambdaCallback(on_before_optimizer_step=lambda *_: called.append(1))
+    direct, steps, _ = fit(tmp_path)
+    assert fit(tmp_path, zeroed, own) == (direct, steps, True)
+    assert len(called) == zeroed.count == steps
 
 
 def test_a_callback_can_change_the_gradients(tmp_path: Path) -> None:

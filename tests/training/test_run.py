@@ -7,7 +7,9 @@ import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -21,7 +23,7 @@ from mnist_lit.evaluation.run_evaluation import evaluate_run
 from mnist_lit.models import MLP
 from mnist_lit.models.checkpoint_file import load_classifier, read_checkpoint, weights_digest
 from mnist_lit.reports.run_reader import read_run
-from mnist_lit.run_folder import BEST, CHECKPOINTS, LAST
+from mnist_lit.run_folder import BEST, CHECKPOINTS, LAST, TRIAL
 from mnist_lit.training.callbacks import check_finite
 from mnist_lit.training.devices import auto_steps_per_execution, useful_threads
 from mnist_lit.training.run import train
@@ -320,6 +322,57 @@ def test_weights_that_are_large_and_finite_are_accepted_and_infinite_ones_are_no
     for bad in (math.inf, -math.inf, math.nan):
         with pytest.raises(LossNotFinite, match="weights in bias"):
             check_finite({"weight": torch.ones(4), "bias": torch.tensor([1.0, bad, largest])}, step=1)
+
+
+class UsesTheLogger(Callback):
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert trainer.logger is not None
+        trainer.logger.log_metrics({"own": 1.0}, trainer.global_step)
+
+
+@pytest.mark.parametrize("options", [[], ["trainer.fast_dev_run=true"]], ids=["run", "trial"])
+def test_a_callback_has_a_logger_in_every_validation(tmp_path: Path, options: list[str]) -> None:
+    monitor = "+callbacks.lr._target_=lightning.pytorch.callbacks.LearningRateMonitor"
+    result = train(compose_config(*TINY, monitor, *options), tmp_path, {}, callbacks=[UsesTheLogger()])
+    assert result["status"] == (TRIAL if options else "completed")
+
+
+class Remembers(Callback):
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def state_dict(self) -> dict[str, object]:
+        return {"values": [self.value]}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        (self.value,) = state_dict["values"]
+
+
+def test_numbers_of_numpy_are_kept_in_a_checkpoint(tmp_path: Path) -> None:
+    """They come from schedules and callbacks that compute with NumPy."""
+    options = [*TINY, "callbacks=none", "scheduler=none"]
+    train(compose_config(*options, "trainer.max_epochs=1"), tmp_path, {}, callbacks=[Remembers(np.float32(0.5))])
+    again = Remembers(None)
+    train(compose_config(*options, "trainer.max_epochs=2"), tmp_path, {}, resume=True, callbacks=[again])
+    assert again.value == 0.5
+    assert type(again.value) is float
+
+
+@pytest.mark.parametrize("value", [np.zeros(2), Path("x")], ids=["array", "path"])
+def test_what_a_checkpoint_cannot_hold_is_one_clear_error_at_the_first_one(tmp_path: Path, value: object) -> None:
+    with pytest.raises(UserError, match="which a checkpoint cannot hold"):
+        train(compose_config(*TINY, "callbacks=none"), tmp_path, {}, callbacks=[Remembers(value)])
+    assert not list(tmp_path.glob("checkpoints/*.ckpt"))
+
+
+def test_a_hook_of_the_network_for_each_batch_is_called_for_each_step(
+    run: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps: list[int] = []
+    hook = lambda self, outputs, batch, batch_idx: steps.append(len(batch))  # noqa: E731
+    monkeypatch.setattr(MLP, "on_train_batch_end", hook, raising=False)
+    run("trainer.max_epochs=1")
+    assert steps == [1] * 20
 
 
 def test_denormals_are_zero_in_a_run_and_stay_in_the_process(tmp_path: Path) -> None:
