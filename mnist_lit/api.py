@@ -25,7 +25,7 @@ from rich.table import Column, Table
 from mnist_lit import CONFIG_FOLDER, DIGITS
 from mnist_lit.config.options import is_compared
 from mnist_lit.console import WIDTH, ConsoleHandler, print_line, render_text
-from mnist_lit.digits.picture_file import BadPicture
+from mnist_lit.digits.picture_file import BadPicture, naming_the_fault
 from mnist_lit.digits.preparation import prepare_one
 from mnist_lit.digits.trained_network import Network, open_network, read_network
 from mnist_lit.errors import UserError
@@ -206,17 +206,18 @@ class Classifier:
     def _prepare(self, picture: Any, number: int) -> np.ndarray:
         """One picture or file → [1, 28, 28]. A gray picture of 28 × 28 on black is like MNIST's already."""
         is_image = isinstance(picture, Image.Image)
-        if is_image and (picture.size, picture.mode) == ((SIDE, SIDE), "L"):
-            pixels = np.array(picture)[None]
-            if not has_light_border(pixels).any():
-                return pixels
         name = f"picture {number}" if is_image else os.fspath(picture)
-        if self.classes != DIGITS:
-            raise UserError(
-                f"{name}: pictures are prepared as digits, and this network is trained on {self.network.dataset}. "
-                "Pass arrays [n, 28, 28]"
-            )
         try:
+            if is_image and (picture.size, picture.mode) == ((SIDE, SIDE), "L"):
+                with naming_the_fault():
+                    pixels = np.array(picture)[None]
+                if self.classes != DIGITS or not has_light_border(pixels).any():
+                    return pixels
+            if self.classes != DIGITS:
+                raise UserError(
+                    f"{name}: pictures are prepared as digits, and this network is trained on {self.network.dataset}. "
+                    "Pass arrays [n, 28, 28]"
+                )
             return prepare_one(picture if is_image else Path(picture)).pixels[None]
         except BadPicture as error:
             raise UserError(f"{name}: {error}") from error

@@ -202,6 +202,7 @@ def fetch(name: DataSet = "mnist", root: Root = Path("data"), mirrors: Mirrors =
 @data_app.command()
 def verify(name: DataSet = "mnist", root: Root = Path("data")) -> None:
     """Check the four files; exit code 1 if one cannot be trained on."""
+    from mnist_lit.commands import fetch_command
     from mnist_lit.data.files import find_faults
 
     files = read_file_set(name, root)
@@ -209,7 +210,7 @@ def verify(name: DataSet = "mnist", root: Root = Path("data")) -> None:
     for file in files.files.values():
         typer.echo(f"{files.path / file.name}: {faults.get(file.name, 'correct')}")
     if faults:
-        raise UserError(f"repair them with: mnist-lit data fetch {name}")
+        raise UserError(f"repair them with: {fetch_command(name, root)}")
 
 
 def read_file_set(name: str, root: Path, mirrors: str | None = None) -> "FileSet":

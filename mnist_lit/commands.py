@@ -47,6 +47,13 @@ def report_command(folder: Path) -> str:
     return format_command([*mnist_lit_program(), "report", str(folder), "--html", "page.html"], {})
 
 
+def fetch_command(name: str, root: Path) -> str:
+    """Downloads a data set to this folder. `data` is the default, MNIST_LIT_DATA stays set in the shell."""
+    is_default = str(root) == os.environ.get("MNIST_LIT_DATA", "data")
+    options = [] if is_default else ["--root", str(root)]
+    return format_command([*mnist_lit_program(), "data", "fetch", name, *options], {})
+
+
 def format_command(words: Iterable[str], variables: Mapping[str, str]) -> str:
     """A line for bash and zsh."""
     return " ".join([*(f"{name}={quote(value)}" for name, value in variables.items()), *map(quote, words)])

@@ -8,6 +8,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mnist_lit import CHECKOUT
+from mnist_lit.commands import fetch_command
+from mnist_lit.console import plural
 from mnist_lit.data.files import FileSet, find_faults
 from mnist_lit.process import usable_cores
 from mnist_lit.run_folder import PACKAGES
@@ -68,9 +70,12 @@ def _list_devices() -> list[Finding]:
     from mnist_lit.training.devices import device_name
 
     findings = [Finding("cpu", f"{device_name(torch.device('cpu'))}; {usable_cores()} cores")]
-    findings += [
-        Finding(f"gpu {index}", torch.cuda.get_device_name(index)) for index in range(torch.cuda.device_count())
-    ]
+    if torch.cuda.is_available():
+        gpus = range(torch.cuda.device_count())
+        findings += [Finding(f"gpu {index}", torch.cuda.get_device_name(index)) for index in gpus]
+    elif found := torch.cuda.device_count():  # the driver answers, and torch cannot work with it
+        unusable = f"torch {torch.__version__} cannot use {plural(found, 'GPU')}"
+        findings.append(Finding("gpu", unusable, "update the GPU's driver, or install a torch for this driver"))
     if torch.backends.mps.is_available():
         findings.append(Finding("gpu", "Apple (mps)"))
     if len(findings) == 1:
@@ -84,7 +89,7 @@ def _check_data(root: Path) -> Finding:
     if not wrong:
         return Finding("MNIST", f"{files.path}: four files, checksums right")
     found = "; ".join(f"{name}: {fault}" for name, fault in wrong.items())
-    return Finding("MNIST", f"{files.path}: {found}", "mnist-lit data fetch; or start a run, which downloads it")
+    return Finding("MNIST", f"{files.path}: {found}", fetch_command("mnist", root))
 
 
 def _check_disk() -> Finding:

@@ -396,6 +396,8 @@ def test_a_network_for_clothes_takes_arrays_but_no_photos(finished_copy: Path) -
     with warnings.catch_warnings(action="error"):  # clothes may reach the border
         (name,) = classifier.predict(shirt).names
     assert name in classifier.classes
+    with warnings.catch_warnings(action="error"):
+        assert classifier.predict([Image.fromarray(shirt)]).names == [name], "a gray picture of 28 × 28 is an array"
     with pytest.raises(mnist_lit.UserError, match=r"picture 0: .* trained on fashion_mnist. Pass arrays"):
         classifier.predict(Image.new("RGB", (90, 90), "white"))
 

@@ -1,7 +1,9 @@
 """`python train.py …` and `mnist-lit …` as a user runs them."""
 
 import json
+import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -23,7 +25,7 @@ from mnist_lit.models import MLP, DigitClassifier
 from mnist_lit.models.checkpoint_file import load_classifier
 from mnist_lit.run_folder import read_result, write_result
 from tests.configs import PROJECT, compose_config
-from tests.conftest import TINY, Outcome
+from tests.conftest import OFFLINE, TINY, Outcome
 
 Command = Callable[..., Outcome]
 NO_TORCH = """
@@ -362,6 +364,36 @@ def test_data_verify_and_doctor_find_mnist(mnist_root: str) -> None:
     examined = CliRunner().invoke(app, ["doctor", "--root", mnist_root])
     assert examined.exit_code == 0, examined.stdout
     assert "checksums right" in examined.stdout.replace("\n", " ").replace("  ", " ")
+
+
+@pytest.mark.mnist
+def test_the_command_that_repairs_data_repairs_this_folder(
+    tmp_path: Path, mnist_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MNIST_LIT_DATA", raising=False)
+    folder = Path(shutil.copytree(mnist_root, tmp_path / "my data"))
+    for file in folder.glob("MNIST/raw/t10k-labels*"):
+        file.write_bytes(b"damaged")
+    (wrong,) = (it for it in doctor.check_installation(folder) if it.what == "MNIST")
+    verified = CliRunner().invoke(app, ["data", "verify", "--root", str(folder)])
+    assert verified.exit_code == 1
+    command = str(verified.exception).removeprefix("repair them with: ")
+    assert wrong.remedy == command
+    failed = subprocess.run(
+        shlex.split(command), cwd=tmp_path, env=os.environ | OFFLINE, capture_output=True, encoding="utf-8", check=False
+    )
+    assert failed.returncode == 1
+    assert str(folder) in failed.stderr, "not ./data, nor MNIST_LIT_DATA"
+
+
+def test_doctor_names_a_gpu_that_torch_cannot_use(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """As with a driver that is too old for this torch."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    (gpu,) = (it for it in doctor.check_installation(tmp_path) if it.what == "gpu")
+    assert "cannot use 1 GPU" in gpu.found
+    assert gpu.remedy is not None
+    assert "driver" in gpu.remedy
 
 
 @pytest.mark.parametrize(("name", "found"), [("torchvision", None), ("lightning", "2.6.2")])

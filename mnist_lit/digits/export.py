@@ -64,7 +64,7 @@ def export_run(run: Path, format: str, path: Path, int8: bool = False, data_root
     With `int8` (ONNX only) weights and activations are quantized. Then differences are reported and not an error.
 
     Raises:
-        UserError: if the run cannot be read, or the predictions differ.
+        UserError: if the run cannot be read, the predictions differ, or the file cannot be written.
     """
     network = CheckpointNetwork(run)
     data = build_data(recorded_config(network.checkpoint, data_root))
@@ -77,8 +77,11 @@ def export_run(run: Path, format: str, path: Path, int8: bool = False, data_root
                 f"{path} is not written: {result.changed} of {result.images:,} test images get another prediction, "
                 f"probabilities differ by up to {result.difference:.1e}"
             )
-        with atomic_file(path) as stream:
-            stream.write(file.read_bytes())
+        try:
+            with atomic_file(path) as stream:
+                stream.write(file.read_bytes())
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written: {error.strerror or error}") from error
     return replace(result, path=path)
 
 

@@ -2,6 +2,8 @@
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,7 @@ CLEAR = 1800  # the same for a picture with several digits
 ADVICE = {
     "HEIC": f"{install_command('heic')}, or save it as PNG or JPEG",
     "PDF": "save its page as PNG or JPEG",
+    "EPS": "save it as PNG or JPEG",
     "SVG": "save it as PNG or JPEG",
 }
 
@@ -35,8 +38,9 @@ def read_picture(source: Path | bytes | Image.Image, enough: int = ENOUGH) -> tu
         BadPicture: if it is no picture, damaged, animated, too small or too large.
     """
     if isinstance(source, Image.Image):
-        _check_size(source)
-        return _to_rgb(ImageOps.exif_transpose(source)), 1.0
+        with naming_the_fault():
+            _check_size(source)
+            return _to_rgb(ImageOps.exif_transpose(source)), 1.0
     try:
         content = source if isinstance(source, bytes) else source.read_bytes()
     except OSError as error:
@@ -62,12 +66,21 @@ def _decode(content: bytes, enough: int) -> tuple[Image.Image, float]:
     kind = _unread_kind(content)
     if kind == "HEIC" and can_read_heic():
         kind = None
+    with naming_the_fault(kind), Image.open(io.BytesIO(content)) as picture:
+        if kind == "EPS":  # Pillow would start Ghostscript, and wait for it without a limit
+            raise UnidentifiedImageError
+        _check_size(picture)
+        width = picture.width
+        picture.draft(None, (enough, enough))
+        return _to_rgb(ImageOps.exif_transpose(picture)), width / picture.width
+
+
+@contextmanager
+def naming_the_fault(kind: str | None = None) -> Iterator[None]:
+    """Pillow's errors become BadPicture. It loads a picture late, so any use of one can raise them. `kind` is a kind of
+    picture that it may not know."""
     try:
-        with Image.open(io.BytesIO(content)) as picture:
-            _check_size(picture)
-            width = picture.width
-            picture.draft(None, (enough, enough))
-            return _to_rgb(ImageOps.exif_transpose(picture)), width / picture.width
+        yield
     except BadPicture:
         raise
     except UnidentifiedImageError as error:
@@ -82,11 +95,13 @@ def _decode(content: bytes, enough: int) -> tuple[Image.Image, float]:
 
 
 def _unread_kind(content: bytes) -> str | None:
-    """The kinds that people have in their folders and Pillow does not read."""
+    """The kinds that people have in their folders and that are not read."""
     if content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
         return "HEIC"
     if content.startswith(b"%PDF"):
         return "PDF"
+    if content.startswith((b"%!PS", b"\xc5\xd0\xd3\xc6")):
+        return "EPS"
     return "SVG" if b"<svg" in content[:4096].lower() else None
 
 

@@ -174,8 +174,10 @@ def evaluate_pictures(network: Network, folder: Path) -> PictureEvaluation:
     files = list_pictures([str(folder)])
     if files == [str(folder)]:
         raise UserError(f"--pictures {folder}: {NO_PICTURES}")
-    skipped = [file for file in files if UNREAD.fullmatch(file) and not (HEIC.fullmatch(file) and can_read_heic())]
-    left_out = set(skipped)
+    doubtful = [file for file in files if UNREAD.fullmatch(file) and not (HEIC.fullmatch(file) and can_read_heic())]
+    # By content: a picture can have the wrong name, and Pillow reads some of these kinds.
+    skipped = [prediction for prediction in predict_pictures(network, doubtful) if prediction.error]
+    left_out = {prediction.file for prediction in skipped}
     files = [file for file in files if file not in left_out]
     if not files:
         raise UserError(
@@ -183,7 +185,7 @@ def evaluate_pictures(network: Network, folder: Path) -> PictureEvaluation:
         )
     labels = read_labels(files)
     predictions = list(predict_pictures(network, files))
-    return PictureEvaluation(predictions, labels, list(predict_pictures(network, skipped)))
+    return PictureEvaluation(predictions, labels, skipped)
 
 
 def read_labels(files: Sequence[str]) -> list[int]:

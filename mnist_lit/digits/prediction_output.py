@@ -82,7 +82,8 @@ def format_pixels(pixels: np.ndarray) -> str:
 
 
 def format_json(predictions: Iterable[Prediction]) -> str:
-    return json.dumps([_to_record(prediction) for prediction in predictions], indent=2, ensure_ascii=False)
+    """ASCII: a file name survives an output of any encoding."""
+    return json.dumps([_to_record(prediction) for prediction in predictions], indent=2)
 
 
 def _to_record(prediction: Prediction) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def describe_details(board: Leaderboard, row: Row, index: int, page: Path, share
             {
                 "seed": seed,
                 "folder": str(one.folder),
-                "href": quote(Path(os.path.relpath(one.folder, page.parent)).as_posix()),
+                "href": link_to(one.folder, page),
                 "config": CONFIG,
                 "val_acc": f"{one.result['val_acc']:.2%}",
                 "test_acc": f"{one.result['test_acc']:.2%}",
@@ -112,6 +112,14 @@ def describe_details(board: Leaderboard, row: Row, index: int, page: Path, share
         ],
         "limited": ", ".join(f"{name}={value}" for name, value in run.limited.items()),
     } | read_mistakes(run)
+
+
+def link_to(folder: Path, page: Path) -> str:
+    """Relative, so that the page and the runs can be moved together."""
+    try:
+        return quote(Path(os.path.relpath(folder, page.parent)).as_posix())
+    except ValueError:  # Windows: they are on different drives
+        return folder.absolute().as_uri()
 
 
 def read_mistakes(run: Run) -> dict[str, Any]:

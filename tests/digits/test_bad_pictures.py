@@ -47,6 +47,7 @@ BAD = {
     "bomb": (make_bomb(), "too large"),
     "large": (encode(Image.new("1", (9000, 9000))), "too large: 9,000 × 9,000"),
     "animated": (encode(STILLS[0], "GIF", save_all=True, append_images=STILLS[1:]), "animated"),
+    "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 90 90\n{} loop\n", "of the kind EPS, which cannot be read"),
     "pages": (encode(STILLS[0], "TIFF", save_all=True, append_images=STILLS[1:]), "several pages"),
 }
 
@@ -57,6 +58,14 @@ def test_each_fault_is_one_line(name: str) -> None:
     with pytest.raises(BadPicture, match=message) as raised:
         read_picture(content)
     assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("name", ["cut short", "cut short png", "1 x 1", "animated"])
+def test_a_picture_of_pillow_has_the_same_faults(name: str) -> None:
+    """Pillow loads a file late, so its picture can be damaged."""
+    content, message = BAD[name]
+    with pytest.raises(BadPicture, match=message):
+        read_picture(Image.open(io.BytesIO(content)))
 
 
 @pytest.mark.parametrize("style", ["cmyk", "sixteen bit", "palette", "on transparent"])

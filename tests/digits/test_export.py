@@ -143,6 +143,14 @@ def test_wrong_export_options_are_refused(small_run: Path, options: list[str], m
         CliRunner().invoke(app, ["export", str(small_run), *options], catch_exceptions=False)
 
 
+def test_an_export_that_cannot_be_written_is_one_clear_error(small_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.pt2").mkdir()
+    with pytest.raises(UserError, match=r"model\.pt2: cannot be written: Is a directory"):
+        CliRunner().invoke(
+            app, ["export", str(small_run), "--format=pt2", f"--out={tmp_path / 'model.pt2'}"], catch_exceptions=False
+        )
+
+
 @pytest.mark.slow
 def test_an_export_with_other_predictions_is_not_written(
     small_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

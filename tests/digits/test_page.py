@@ -118,6 +118,16 @@ def test_a_picture_can_be_uploaded_and_a_broken_one_gives_a_message(page: Any, t
     wait_until(page, "at('answer').textContent.includes('no picture')")
 
 
+def test_the_same_picture_can_be_uploaded_again_after_undo(page: Any, tmp_path: Path) -> None:
+    (tmp_path / "four.jpg").write_bytes(STYLES["squared paper"](4, np.random.default_rng(0)))
+    for _ in range(2):
+        page.set_input_files("#file", tmp_path / "four.jpg")
+        wait_until(page, "at('answer').textContent === '4'")
+        assert page.evaluate("at('file').value") == "", "with the same value, the browser reports no change"
+        page.click("#undo")
+        wait_until(page, "at('answer').textContent !== '4'")
+
+
 @pytest.mark.parametrize("kind", ["drop", "paste"])
 def test_a_picture_can_be_dropped_or_pasted(page: Any, kind: str) -> None:
     content = list(STYLES["squared paper"](4, np.random.default_rng(0)))

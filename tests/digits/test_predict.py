@@ -176,6 +176,7 @@ LITTER = [
 ]
 UNREAD = {
     "4.heic": (b"\0\0\0\x18ftypheic" + bytes(50), "HEIC"),
+    "9.eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 90 90\n", "EPS"),
     "scan.pdf": (b"%PDF-1.7\n%", "PDF"),
     "7.SVG": (b"<?xml version='1.0'?><svg xmlns='http://www.w3.org/2000/svg'/>", "SVG"),
 }
@@ -225,6 +226,10 @@ def test_pictures_of_kinds_that_cannot_be_read_are_named_and_do_not_count(
     assert evaluated.exit_code == 1
     assert f"{folder}: 2 pictures" in evaluated.stdout
     assert all(f"not read, does not count: {folder / name}" in evaluated.stdout for name in UNREAD)
+    (folder / "7_photo.jpg").rename(folder / "7_photo.heic")  # a JPEG in spite of its name
+    evaluated = call("evaluate", small_run, "--pictures", folder)
+    assert f"{folder}: 2 pictures" in evaluated.stdout
+    assert f"not read, does not count: {folder / '7_photo.heic'}" not in evaluated.stdout
 
 
 @pytest.mark.parametrize(

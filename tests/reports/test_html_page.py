@@ -1,6 +1,7 @@
 """The HTML page: what it holds, what it loads, and in a real browser how its tables and plots work."""
 
 import json
+import os
 import re
 from collections.abc import Iterator
 from html.parser import HTMLParser
@@ -12,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mnist_lit.cli import app
-from mnist_lit.reports.html_page import read_test_images
+from mnist_lit.reports.html_page import link_to, read_test_images
 from mnist_lit.reports.leaderboard import build_leaderboards
 from mnist_lit.reports.plots import plot_curves, plot_search, read_curves
 from mnist_lit.reports.run_reader import find_runs
@@ -33,6 +34,18 @@ def write_page(folder: Path, *options: str) -> str:
     page = folder / "page.html"
     CliRunner().invoke(app, ["report", str(folder), "--html", str(page), *options], catch_exceptions=False)
     return page.read_text(encoding="utf-8")
+
+
+def test_a_run_on_another_drive_of_windows_has_an_absolute_link(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert link_to(tmp_path / "a run", tmp_path / "page.html") == "a%20run"
+
+    def refuse(path: Path, start: Path) -> str:
+        raise ValueError("path is on mount 'D:', start on mount 'C:'")
+
+    monkeypatch.setattr(os.path, "relpath", refuse)
+    assert link_to(tmp_path / "a run", tmp_path / "page.html") == (tmp_path / "a run").as_uri()
 
 
 class Page(HTMLParser):
