@@ -19,11 +19,17 @@ NOTES = """\
 
 Written by `python -m benchmarks`. The programs take turns in each round. A ratio is the median of the ratios of all
 rounds. The seconds are from one machine at one time. They are not valid for other machines. If the load average is much
-higher than the number of threads, other programs ran at the same time. The machine is virtual. In some minutes, two
-threads are not faster than one, except in large matrix multiplications. This affects *articles* and *flops* most. The
-folder `intel` holds the figures of an Intel processor with AMX. Processors of the name AMD EPYC differ, too: *flops*
-shows their rates. *lightning* and *beside* are from one that multiplied bf16 matrices at 863 GFLOP/s. There, the cnn
-with `trainer.precision=auto` took 0.61 times as long as *bare*.
+higher than the number of threads, other programs ran at the same time. The machines are virtual. In some minutes, two
+threads are not faster than one, except in large matrix multiplications. This affects *articles* most.
+
+The parts are from several processors, and each part names its own. They differ most in bf16:
+
+| processor | matrices in f32 | in bf16 | cnn, `trainer.precision=auto` |
+| --- | --- | --- | --- |
+| AMD EPYC of *fit*, *speedrun*, *articles* | 172 GFLOP/s | 411 GFLOP/s | bf16-mixed, 0.73 times the time of *bare* |
+| another AMD EPYC, of *lightning* | 206 GFLOP/s | 863 GFLOP/s | bf16-mixed, 0.61 times |
+| Intel Xeon with AVX-512 BF16, without AMX: *flops* | 328 GFLOP/s | 166 GFLOP/s | 32-true: slower with bf16 numbers |
+| Intel Xeon with AMX: the folder `intel` | 370 GFLOP/s | 2,459 GFLOP/s | bf16-mixed, see there |
 
 - *run* is a whole run of `train.py` (TensorBoard with the default dashboards, CSV, progress bar, checkpoints,
   validation) in this process. Its time is `fit_seconds` in result.json: from the start of training to the end of the

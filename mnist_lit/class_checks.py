@@ -33,7 +33,7 @@ from mnist_lit.isolation import float32_on_cpu
 from mnist_lit.losses import OUTPUTS, CrossEntropy, Loss
 from mnist_lit.models import DigitClassifier
 from mnist_lit.models.checkpoint_file import read_initial_weights
-from mnist_lit.models.classifier import own_step_methods
+from mnist_lit.models.classifier import hooks_without_super, own_step_methods
 from mnist_lit.process import RunInterrupted
 
 STEPS_PER_EPOCH, EPOCHS = 1, 1000  # a schedule is tried with these
@@ -150,6 +150,8 @@ def _build_network(section: ClassSection) -> DigitClassifier:
         raise UserError(f"model._target_={section.target}: has to pass **kwargs to super().__init__")
     if not isinstance(getattr(model, "network", None), nn.Module):
         raise UserError(f"model._target_={section.target}: should set self.network, which predict and export use")
+    if silent := hooks_without_super(model):
+        raise UserError(f"model._target_={section.target}: its {silent[0]} has to call super().{silent[0]}")
     for own in own_step_methods(model):
         reason = f"a run makes its steps in blocks and would not use its {own}"
         if own == "configure_optimizers":

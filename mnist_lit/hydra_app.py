@@ -134,6 +134,10 @@ def prepare_override(text: str) -> str:
     if name == "init_from" and parsed is not None and isinstance(run := parsed.value(), str):
         text = f"{key}={to_hydra_value(str(find_run(run)))}"  # now: later `latest` would be the first job of a sweep
         parsed = parse_override(text)
+    if name in PATHS and re.match("~(/|$)", value):  # a shell does not replace it behind `=`
+        text = f"{key}={os.path.expanduser(value)}"
+        key, _, value = text.partition("=")
+        parsed = parse_override(text)
     if name in TEXTS:
         may_stay = parsed is not None and (
             isinstance(parsed.value(), str | None) or (name not in PATHS and parsed.is_sweep_override())

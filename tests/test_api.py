@@ -116,6 +116,15 @@ def test_train_prints_what_train_py_prints_once(capsys: pytest.CaptureFixture[st
     assert host.stream.getvalue() == ""
 
 
+def test_a_folder_in_the_home_folder_holds_the_whole_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python and a shell behind `=` pass the sign for it on."""
+    monkeypatch.setenv("HOME", str(folder / "home"))
+    run = mnist_lit.train(*TINY, "hydra.run.dir=~/my runs/x")
+    assert run.folder == folder / "home" / "my runs" / "x"
+    assert mnist_lit.load(run).network is not None
+    assert not (folder / "~").exists()
+
+
 def test_training_leaves_nothing_behind_in_the_process(folder: Path) -> None:
     (folder / "conf").mkdir()
     (folder / "conf" / "mine.yaml").write_text("size: 3\n", encoding="utf-8")

@@ -11,7 +11,7 @@ from torch import nn
 from mnist_lit.build import build_model
 from mnist_lit.config import ClassSection, parse_config
 from mnist_lit.errors import UserError
-from mnist_lit.models.classifier import STEP_METHODS
+from mnist_lit.models.classifier import EXTENDED_METHODS, STEP_METHODS, DigitClassifier
 from mnist_lit.training.schedulers import describe_schedule
 from tests import dropout_network
 from tests.configs import PROJECT, check_config, compose_config
@@ -238,6 +238,17 @@ def test_a_network_whose_method_would_not_be_used_is_an_error(method: str, monke
     monkeypatch.setattr(dropout_network.Dropout, method, lambda *_: None, raising=False)
     with pytest.raises(UserError, match=f"a run makes its steps in blocks and would not use its {method}"):
         check_config("model=cnn", "~model.activation", "model._target_=tests.dropout_network.Dropout", "data=digits")
+
+
+@pytest.mark.parametrize("method", EXTENDED_METHODS)
+def test_a_hook_that_leaves_out_the_work_of_the_base_is_an_error(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = ["model=cnn", "~model.activation", "model._target_=tests.dropout_network.Dropout", "data=digits"]
+    monkeypatch.setattr(dropout_network.Dropout, method, lambda *_: None, raising=False)
+    with pytest.raises(UserError, match=rf"its {method} has to call super\(\).{method}"):
+        check_config(*own)
+    calls_base = eval(f"lambda self, *given: base.{method}(self, *given)", {"base": DigitClassifier})
+    monkeypatch.setattr(dropout_network.Dropout, method, calls_base)
+    check_config(*own)
 
 
 def test_a_network_with_an_optimizer_of_its_own_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

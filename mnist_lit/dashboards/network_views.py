@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mnist_lit.dashboards.prediction_callbacks import AfterTest, class_names, writers
 from mnist_lit.data.loader import EvalLoader
 from mnist_lit.models import DigitClassifier
+from mnist_lit.models.layers import keeping_modes
 from mnist_lit.private_apis import forget_traces
 
 EMBEDDED = 1000  # test images in the projector
@@ -28,8 +29,9 @@ class Graph(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         network = cast(DigitClassifier, pl_module).network
         try:
-            for writer in writers(trainer):
-                writer.add_graph(network, torch.zeros(1, 1, 28, 28, device=pl_module.device))
+            with keeping_modes(network):
+                for writer in writers(trainer):
+                    writer.add_graph(network, torch.zeros(1, 1, 28, 28, device=pl_module.device))
         except RuntimeError as error:  # a compiled network, for example, cannot be traced
             log.warning(f"callbacks.graph: this network cannot be traced, so there is no graph ({str(error)[:200]})")
         forget_traces()

@@ -1,5 +1,6 @@
 """The base of every network: loss, metrics, optimization. A subclass sets `self.network` and is done."""
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, cast
 
@@ -29,6 +30,21 @@ STEP_METHODS = (
     "optimizer_zero_grad",
     "on_before_zero_grad",
     "lr_scheduler_step",
+)
+# Methods that a class may extend, but not replace: without them there are no averages, no result or no checkpoint.
+EXTENDED_METHODS = (
+    "setup",
+    "on_train_start",
+    "on_train_epoch_end",
+    "on_fit_end",
+    "on_validation_epoch_start",
+    "validation_step",
+    "on_validation_epoch_end",
+    "on_test_epoch_start",
+    "test_step",
+    "on_test_epoch_end",
+    "on_save_checkpoint",
+    "on_load_checkpoint",
 )
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
 SchedulerFactory = Callable[[Optimizer], LRScheduler]
@@ -247,6 +263,14 @@ class DigitClassifier(LightningModule):
 
 def own_step_methods(model: DigitClassifier) -> list[str]:
     return [name for name in STEP_METHODS if getattr(type(model), name) is not getattr(DigitClassifier, name)]
+
+
+def hooks_without_super(model: DigitClassifier) -> list[str]:
+    """Those of `EXTENDED_METHODS` that a class replaces without calling the method of its base."""
+    classes = type(model).__mro__
+    own = [vars(it) for it in classes[: classes.index(DigitClassifier)]]
+    methods = [(name, inspect.unwrap(it[name])) for it in own for name in EXTENDED_METHODS if name in it]
+    return [name for name, method in methods if inspect.isfunction(method) and name not in method.__code__.co_names]
 
 
 def class_path(model: DigitClassifier) -> str:

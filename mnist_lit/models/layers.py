@@ -1,6 +1,7 @@
-"""Activations by name, and the checks that the networks share."""
+"""Activations by name, and what the networks share."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from torch import nn
 
@@ -31,3 +32,14 @@ def check_probability(name: str, value: float) -> None:
     """Raises ValueError if the value is no probability below 1."""
     if not 0 <= value < 1:
         raise ValueError(f"{name}={value}: should be at least 0 and less than 1")
+
+
+@contextmanager
+def keeping_modes(model: nn.Module) -> Iterator[None]:
+    """Afterwards each part is in training or evaluation mode as before: a frozen part stays in evaluation mode."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training

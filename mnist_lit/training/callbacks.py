@@ -138,6 +138,11 @@ class RandomState(Callback):
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] | None = None
+        self._infinite_buffers: set[str] = set()
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A mask of an attention layer, for example, is infinite on purpose."""
+        self._infinite_buffers = {name for name, buffer in pl_module.named_buffers() if not buffer.isfinite().all()}
 
     def state_dict(self) -> dict[str, Any]:
         return random_state(cuda=torch.cuda.is_available())
@@ -155,12 +160,16 @@ class RandomState(Callback):
             set_random_state(self._loaded)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        check_finite(pl_module.state_dict(), trainer.global_step)  # before a callback draws pictures of the weights
+        self._check(pl_module.state_dict(), trainer)  # before a callback draws pictures of the weights
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        check_finite(checkpoint["state_dict"], trainer.global_step)
+        self._check(checkpoint["state_dict"], trainer)
         for logger in trainer.loggers:
             logger.save()
+
+    def _check(self, weights: Mapping[str, torch.Tensor], trainer: Trainer) -> None:
+        names = weights.keys() - self._infinite_buffers
+        check_finite({name: weights[name] for name in weights if name in names}, trainer.global_step)
 
 
 def check_finite(weights: Mapping[str, torch.Tensor], step: int) -> None:

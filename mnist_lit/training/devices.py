@@ -22,6 +22,7 @@ from mnist_lit.console import plural
 from mnist_lit.errors import UserError
 from mnist_lit.isolation import restoring_threads
 from mnist_lit.models import DigitClassifier
+from mnist_lit.models.layers import keeping_modes
 
 BF16_GAIN = 1.5  # bf16-mixed also converts numbers: it needs matrix products that are this much faster than in 32 bits
 
@@ -217,8 +218,7 @@ def flops_per_step(model: DigitClassifier, batch_size: int) -> float:
 
 
 def _count_flops(model: DigitClassifier) -> FlopCounterMode:
-    model.eval()  # draws nothing for dropout; batch norm takes a batch of one
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
+    with FlopCounterMode(display=False) as counter, torch.no_grad(), keeping_modes(model):
+        model.eval()  # draws nothing for dropout; batch norm takes a batch of one
         model.network(model.example_input_array)
-    model.train()
     return counter

@@ -4,8 +4,10 @@ import csv
 import io
 import logging
 import os
+import re
 import socket
 import ssl
+import sys
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -34,7 +36,8 @@ log = logging.getLogger(__name__)
 def check_servers(switches: LoggerSection) -> None:
     """Raises UserError if a server that the run would log to does not answer."""
     if switches.mlflow:
-        check_answers(mlflow_uri(), f"logger.mlflow=true: MLFLOW_TRACKING_URI={mlflow_uri()}", "logger.mlflow=false")
+        shown = hide_password(mlflow_uri())
+        check_answers(mlflow_uri(), f"logger.mlflow=true: MLFLOW_TRACKING_URI={shown}", "logger.mlflow=false")
     if switches.wandb and os.environ.get("WANDB_MODE", "offline") not in ("offline", "disabled", "dryrun"):
         url = os.environ.get("WANDB_BASE_URL", "https://api.wandb.ai")
         check_answers(url, f"logger.wandb=true: {url}", "WANDB_MODE=offline")
@@ -107,16 +110,24 @@ def mlflow_uri() -> str:
     return os.environ.get("MLFLOW_TRACKING_URI", "sqlite:///outputs/mlruns.db")
 
 
+def hide_password(uri: str) -> str:
+    return re.sub("//[^@/]*@", "//", uri)
+
+
 @contextmanager
-def finishing_trackers(switches: LoggerSection) -> Iterator[None]:
-    """End the run of W&B, which belongs to the process. Otherwise the next job of a sweep would continue it."""
+def finishing_trackers() -> Iterator[None]:
+    """End the run of W&B that has begun inside the block. It belongs to the process, so the next job of a sweep would
+    continue it. A notebook's own run goes on."""
+    before = _wandb_run()
     try:
         yield
     finally:
-        if switches.wandb:
-            import wandb
+        if (run := _wandb_run()) is not None and run is not before:
+            sys.modules["wandb"].finish()
 
-            wandb.finish()
+
+def _wandb_run() -> object:
+    return getattr(sys.modules.get("wandb"), "run", None)
 
 
 class MLflow(MLFlowLogger):

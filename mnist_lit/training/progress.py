@@ -23,7 +23,7 @@ from mnist_lit.evaluation.statistics import wilson_interval
 from mnist_lit.models import DigitClassifier
 from mnist_lit.run_folder import PICTURES
 from mnist_lit.training.devices import device_name, explain_device, explain_precision
-from mnist_lit.training.loggers import mlflow_uri
+from mnist_lit.training.loggers import hide_password, mlflow_uri
 from mnist_lit.training.profilers import PROFILE
 from mnist_lit.training.schedulers import describe_schedule, describe_section
 
@@ -110,9 +110,15 @@ def print_end(config: TrainConfig, folder: Path, result: dict[str, Any]) -> None
         ("pictures", f"{PICTURES} in this folder"),
         *([("profile", path / PROFILE)] if (folder / PROFILE).exists() else []),
         ("dashboards", f"tensorboard --logdir {shlex.quote(str(path.parent))}"),
-        *([("mlflow", f"mlflow ui --backend-store-uri {shlex.quote(mlflow_uri())}")] if config.logger.mlflow else []),
+        *([("mlflow", describe_mlflow())] if config.logger.mlflow else []),
     ):
         log.info(f"{label:{LABEL}}{text}")
+
+
+def describe_mlflow() -> str:
+    """The address of a server, or the command that starts one."""
+    uri = hide_password(mlflow_uri())
+    return uri if uri.startswith("http") else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
 
 
 def relative_path(path: Path) -> Path:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import WeightAveraging
 from lightning.pytorch.loggers.logger import DummyLogger
 from lightning.pytorch.trainer.connectors import checkpoint_connector
 
@@ -61,7 +62,7 @@ def train(
     Raises:
         RunInterrupted: on Ctrl-C or SIGTERM; during training, last.ckpt is written first.
     """
-    with lock_folder(folder), isolated_run(), finishing_trackers(config.logger):
+    with lock_folder(folder), isolated_run(), finishing_trackers():
         checkpoint = recover_checkpoint(folder / CHECKPOINTS) if resume else None
         resumed_at = step_of_checkpoint(checkpoint, config.trainer.max_epochs) if checkpoint else 0 if resume else None
         write_config(folder, config)
@@ -143,10 +144,12 @@ def evaluate_best(trainer: Trainer, model: DigitClassifier, data: DigitDataModul
         raise UserError("training ended before the first validation, so there is no checkpoint to test")
     best = read_checkpoint(path)
     model.load_state_dict(best["state_dict"])
-    loggers = trainer.loggers
+    loggers, callbacks = trainer.loggers, trainer.callbacks  # type: ignore[attr-defined]
     trainer.loggers = [DummyLogger()] if loggers else []  # the curves have this epoch already
+    # The average of the weights that such a callback holds is that of the last epoch.
+    trainer.callbacks = [it for it in callbacks if not isinstance(it, WeightAveraging)]  # type: ignore[attr-defined]
     (validation,) = trainer.validate(model, data, verbose=False)
-    trainer.loggers = loggers
+    trainer.loggers, trainer.callbacks = loggers, callbacks  # type: ignore[attr-defined]
     (test,) = trainer.test(model, data, verbose=False)
     metrics = {name: round(value, 6) for name, value in {**validation, **test}.items() if name != "step"}
     return {"best_epoch": best["epoch"] + 1} | metrics

@@ -15,6 +15,7 @@ from lightning.pytorch.callbacks import LambdaCallback
 
 from mnist_lit.errors import UserError
 from mnist_lit.training import loggers
+from mnist_lit.training.progress import describe_mlflow
 from mnist_lit.training.run import train
 from tests.configs import check_config, compose_config
 from tests.conftest import TINY, Run
@@ -40,8 +41,22 @@ def test_wandb_writes_offline_into_the_folder_of_each_run(run: Start, monkeypatc
     """Several runs in one process, as in a sweep, do not share a folder."""
     pytest.importorskip("wandb")
     monkeypatch.delenv("WANDB_MODE", raising=False)
-    for name in ("a", "b"):
-        assert len(list(run("logger=wandb", name=name).folder.glob("wandb/offline-run-*/*.wandb"))) == 1
+    entry = "+logger.own={_target_: lightning.pytorch.loggers.WandbLogger, project: me, offline: true}"
+    for name, logger in (("a", "logger=wandb"), ("b", "logger=wandb"), ("c", entry), ("d", entry)):
+        assert len(list(run(logger, name=name).folder.glob("wandb/offline-run-*/*.wandb"))) == 1, name
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("http://me:secret@host:5000", "http://host:5000"),
+        ("postgresql://me:secret@host/runs", "mlflow ui --backend-store-uri postgresql://host/runs"),
+        ("sqlite:///outputs/mlruns.db", "mlflow ui --backend-store-uri sqlite:///outputs/mlruns.db"),
+    ],
+)
+def test_mlflow_is_shown_without_a_password(uri: str, shown: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert describe_mlflow() == shown
 
 
 @pytest.mark.parametrize("extra", ["mlflow", "wandb"])

@@ -24,7 +24,7 @@ from mnist_lit.models import MLP
 from mnist_lit.models.checkpoint_file import load_classifier, read_checkpoint, weights_digest
 from mnist_lit.reports.run_reader import read_run
 from mnist_lit.run_folder import BEST, CHECKPOINTS, LAST, TRIAL
-from mnist_lit.training.callbacks import check_finite
+from mnist_lit.training.callbacks import RandomState, check_finite
 from mnist_lit.training.devices import auto_steps_per_execution, useful_threads
 from mnist_lit.training.run import train
 from mnist_lit.training.step import LossNotFinite
@@ -322,6 +322,48 @@ def test_weights_that_are_large_and_finite_are_accepted_and_infinite_ones_are_no
     for bad in (math.inf, -math.inf, math.nan):
         with pytest.raises(LossNotFinite, match="weights in bias"):
             check_finite({"weight": torch.ones(4), "bias": torch.tensor([1.0, bad, largest])}, step=1)
+
+
+def test_a_buffer_may_be_infinite_from_the_beginning(tmp_path: Path) -> None:
+    """As the mask of an attention layer."""
+    model = build_model(compose_config(*TINY), steps_per_epoch=1)
+    model.network.register_buffer("mask", torch.full([2], -math.inf))
+    check = RandomState()
+    trainer = Trainer(accelerator="cpu", devices=1, max_epochs=1, callbacks=[check], default_root_dir=tmp_path)
+    trainer.fit(model, build_data(compose_config(*TINY)))
+    assert trainer.global_step == 20
+    model.network.get_parameter("1.bias").data[0] = math.inf
+    with pytest.raises(LossNotFinite, match=r"weights in network\.1\.bias"):
+        check.on_validation_start(trainer, model)
+
+
+def test_counting_operations_leaves_a_frozen_part_in_evaluation_mode() -> None:
+    model = build_model(compose_config("model=convnet", "trainer=cpu"), steps_per_epoch=1)
+    frozen = model.network.get_submodule("2").eval()
+    useful_threads(model, 64)
+    assert not frozen.training
+    assert model.training
+    assert model.network.training
+
+
+class Spoils(Callback):
+    """The weights are bad from the second epoch on."""
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.current_epoch > 0:
+            for weights in pl_module.parameters():
+                weights.data.neg_()
+
+
+def test_the_result_of_averaged_weights_belongs_to_the_best_checkpoint(tmp_path: Path) -> None:
+    average = "+callbacks.x={_target_: lightning.pytorch.callbacks.EMAWeightAveraging, decay: 0.5}"
+    config = compose_config(*TINY, "trainer.max_epochs=3", average)
+    result = train(config, tmp_path, {}, callbacks=[Spoils()])
+    epochs = [row for row in read_metrics(Run(tmp_path, result)) if row["val_acc"]]
+    assert result["best_epoch"] < 3
+    (best,) = [row for row in epochs if float(row["val_acc"]) == max(float(row["val_acc"]) for row in epochs)]
+    assert result["val_acc"] == pytest.approx(float(best["val_acc"]), abs=1e-6)
+    assert result["val_loss"] == pytest.approx(float(best["val_loss"]), abs=1e-4)
 
 
 class UsesTheLogger(Callback):
