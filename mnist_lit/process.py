@@ -193,7 +193,7 @@ def importing() -> Iterator[None]:
 
 def _import_torchmetrics() -> None:
     """Without SciPy's signal module. torchmetrics imports it only to add a name to it that an old package needs. That
-    takes a tenth of the import time. Who needs the module can import it afterwards."""
+    takes a fifth of the import time. Who needs the module can import it afterwards."""
     if "scipy.signal" in sys.modules:
         return
     sys.modules["scipy.signal"] = stand_in = ModuleType("scipy.signal")
@@ -211,7 +211,8 @@ def keep_freed_memory() -> None:
     """Make glibc keep the memory of one step's tensors for the next step.
 
     By default it sometimes gives the memory back to the system and takes it again page by page. That costs a small
-    network a fifth of its time (`python -m benchmarks tricks`). If the environment sets malloc up, nothing changes.
+    network up to a fifth of its time, depending on the processor (`python -m benchmarks tricks`). If the environment
+    sets malloc up, nothing changes.
     """
     if sys.platform != "linux" or any(name.startswith("MALLOC_") for name in os.environ):
         return
