@@ -39,8 +39,8 @@ def measure_sweeps(rounds: int, quick: bool) -> list[Row]:
             8,
             unit="s",
             detail=f"{min(four):.1f} to {max(four):.1f} s",
-            reason="about half of it is the start of Python and the imports: see *startup*; an eighth is the dashboards, "
-            "see the next row",
+            reason="about half of it is the start of Python and the imports: see *startup*; an eighth is the "
+            "dashboards, see the next row",
         ),
         Row(f"the same with `{' '.join(NO_DASHBOARDS)}`", median(without), unit="s"),
         compare(f"{what}, relative to `import lightning`", four, seconds["import lightning"]),

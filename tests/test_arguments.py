@@ -30,7 +30,7 @@ def empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_path_needs_no_quotes_for_hydra(folder: str) -> None:
     for key in ("resume", "sweep.resume", "hydra.run.dir", "hydra.sweep.dir", "+hydra.run.dir", "init_from"):
         (text,) = prepare_arguments([f"{key}={folder}"])
-        assert str(read_override(text)) == folder
+        assert str(read_override(text)) == os.path.expanduser(folder)
         assert prepare_arguments([text]) == [text], "quotes that are there already stay"
 
 
