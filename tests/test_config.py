@@ -15,6 +15,7 @@ from mnist_lit.models.classifier import EXTENDED_METHODS, STEP_METHODS, DigitCla
 from mnist_lit.training.schedulers import describe_schedule
 from tests import dropout_network
 from tests.configs import PROJECT, check_config, compose_config
+from tests.selection import slow_except
 
 
 def list_choices() -> Iterator[str]:
@@ -240,7 +241,7 @@ def test_a_network_whose_method_would_not_be_used_is_an_error(method: str, monke
         check_config("model=cnn", "~model.activation", "model._target_=tests.dropout_network.Dropout", "data=digits")
 
 
-@pytest.mark.parametrize("method", EXTENDED_METHODS)
+@pytest.mark.parametrize("method", slow_except(EXTENDED_METHODS, "on_train_epoch_end", "validation_step"))
 def test_a_hook_that_leaves_out_the_work_of_the_base_is_an_error(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     own = ["model=cnn", "~model.activation", "model._target_=tests.dropout_network.Dropout", "data=digits"]
     monkeypatch.setattr(dropout_network.Dropout, method, lambda *_: None, raising=False)

@@ -257,7 +257,7 @@ def test_only_networks_and_data_of_this_project_train_in_blocks(model: Any, data
     assert trainer.global_step == 40
 
 
-@pytest.mark.parametrize("method", [name for name in STEP_METHODS if name != "training_step"])
+@pytest.mark.parametrize("method", slow_except(STEP_METHODS, "configure_optimizers", "optimizer_step"))
 def test_a_method_of_the_network_that_makes_the_steps_is_called(method: str, tmp_path: Path) -> None:
     calls: list[str] = []
 

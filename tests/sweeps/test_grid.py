@@ -261,7 +261,7 @@ DIES = """
 import os, signal
 from mnist_lit.models import MLP
 class Dies(MLP):
-    def on_train_start(self):
+    def on_train_epoch_start(self):
         os.kill(os.getpid(), signal.SIGKILL)
 """
 
