@@ -70,7 +70,7 @@ def time_steps_only(*overrides: str) -> float:
     config = compose_config(*overrides)
     data = build_data(config)
     model = build_model(config, data.steps_per_epoch)
-    bf16 = find_precision(*overrides) == "bf16-mixed"
+    bf16 = choose_precision(config.trainer.precision, "cpu", model) == "bf16-mixed"
     network, optimizer = model.network, model.configure_optimizers()
     images = data.normalize(data.splits.train.images[: config.data.batch_size])
     labels = data.splits.train.labels[: config.data.batch_size]

@@ -152,10 +152,10 @@ def _build_network(section: ClassSection) -> DigitClassifier:
         raise UserError(f"model._target_={section.target}: should set self.network, which predict and export use")
     if silent := hooks_without_super(model):
         raise UserError(f"model._target_={section.target}: its {silent[0]} has to call super().{silent[0]}")
-    for own in own_step_methods(model):
-        reason = f"a run makes its steps in blocks and would not use its {own}"
-        if own == "configure_optimizers":
-            reason = f"a run takes the optimizer and the schedule from the config; leave out its {own}"
+    if own := own_step_methods(model):
+        reason = f"a run makes its steps in blocks and would not use its {own[0]}"
+        if own[0] == "configure_optimizers":
+            reason = f"a run takes the optimizer and the schedule from the config; leave out its {own[0]}"
         raise UserError(f"model._target_={section.target}: {reason}")
     if model.output not in OUTPUTS:
         raise UserError(f"model.output={show(model.output)}: should be one of {', '.join(OUTPUTS)}")

@@ -48,10 +48,7 @@ def report_command(folder: Path) -> str:
 
 
 def fetch_command(name: str, root: Path) -> str:
-    """Downloads a data set to this folder. `data` is the default, MNIST_LIT_DATA stays set in the shell."""
-    is_default = str(root) == os.environ.get("MNIST_LIT_DATA", "data")
-    options = [] if is_default else ["--root", str(root)]
-    return format_command([*mnist_lit_program(), "data", "fetch", name, *options], {})
+    return format_command([*mnist_lit_program(), "data", "fetch", name, "--root", str(root)], {})
 
 
 def format_command(words: Iterable[str], variables: Mapping[str, str]) -> str:

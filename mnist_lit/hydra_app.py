@@ -54,6 +54,7 @@ PATHS = ("resume", "sweep.resume", "init_from", "hydra.run.dir", "hydra.sweep.di
 TEXTS = (*PATHS, "sweep.study", "sweep.storage", "data.root", "data.folder", "data.name")
 VARIABLE = re.compile(r"(?:^|(?<=[\[,(:]))\$\{oc\.env:\s*(\w+)\s*(?:,[^{}]*)?\}(?=$|[\]),])")
 CONFIG_PATH = ("-cp", "--config-path")
+COMPOSES_ONE = ("-c", "--cfg", "--info")  # Hydra shows the config of one run
 QUOTED_LIST = r"""(["'])(\[[^"']*\])\1"""
 DROPPED_IF_EMPTY = re.compile("(MNIST_LIT|MLFLOW|WANDB)_.*|OMP_NUM_THREADS")
 
@@ -116,7 +117,7 @@ def prepare_arguments(arguments: Sequence[str]) -> list[str]:
             if FLAGS_WITH_VALUE.fullmatch(word) and words:
                 value = words.popleft()
                 flags.append(_to_absolute(value) if word in CONFIG_PATH else value)
-    composes_one = "hydra.mode=RUN" in overrides or any(flag.startswith(("--cfg", "-c", "--info")) for flag in flags)
+    composes_one = "hydra.mode=RUN" in overrides or any(flag.partition("=")[0] in COMPOSES_ONE for flag in flags)
     return [*flags, *(overrides if composes_one else _keep_below_swept_groups(overrides))]
 
 

@@ -184,7 +184,7 @@ def set_resume(config: DictConfig) -> None:
         overrides.task = task
         if found:
             if getattr(read_config(Path(folder)).data, "fallback_reason", None):  # the same command, now without MNIST
-                task = choose_digits(task)[:-1]
+                task = without_mnist(task)
             overrides.task = [*task, f"resume={to_hydra_value(folder)}"]
             overrides.hydra = [text for text in overrides.hydra if not text.lstrip("+").startswith("hydra.run.dir=")]
 
@@ -226,13 +226,13 @@ def compose_digits(checked: TrainConfig, config: DictConfig, reason: str) -> Dic
 
 
 def overrides_for_digits(overrides: Sequence[str], reason: str) -> list[str]:
-    return [*choose_digits(overrides), f"data.fallback_reason={quote_for_hydra(reason)}"]
+    return [*without_mnist(overrides), "data=digits", f"data.fallback_reason={quote_for_hydra(reason)}"]
 
 
-def choose_digits(overrides: Sequence[str]) -> list[str]:
-    """The overrides with data=digits instead of what they say about MNIST; the batch size stays."""
+def without_mnist(overrides: Sequence[str]) -> list[str]:
+    """The overrides without what they say about MNIST; the batch size stays."""
     parsed = OverridesParser.create().parse_overrides(list(overrides))
-    return [*(str(it.input_line) for it in parsed if not is_about_mnist(it.key_or_group)), "data=digits"]
+    return [str(override.input_line) for override in parsed if not is_about_mnist(override.key_or_group)]
 
 
 def is_about_mnist(key: str) -> bool:

@@ -192,15 +192,15 @@ def importing() -> Iterator[None]:
 
 
 def _import_torchmetrics() -> None:
-    """Without SciPy's signal module. torchmetrics imports it only to add a name to it that an old package needs. That
-    takes a fifth of the import time. Who needs the module can import it afterwards."""
+    """Import torchmetrics without SciPy's signal module. torchmetrics uses this module only to add a name to it, for an
+    old package. To import it takes a fifth of the import time. Other code can import it later."""
     if "scipy.signal" in sys.modules:
         return
     sys.modules["scipy.signal"] = stand_in = ModuleType("scipy.signal")
     stand_in.hamming = None  # type: ignore[attr-defined]
     try:
         import torchmetrics  # noqa: F401
-    except (ImportError, AttributeError):  # another release needs more of the module, and is imported with it
+    except (ImportError, AttributeError):  # another release uses more of it; the import in the block then loads all
         for name in [name for name in sys.modules if name.partition(".")[0] == "torchmetrics"]:
             del sys.modules[name]
     finally:

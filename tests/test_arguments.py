@@ -64,6 +64,9 @@ READ = [
     (["-m", "optimizer=sgd,adam", "optimizer.lr=0.1"], ["-m", "optimizer=sgd,adam", "optimizer.lr=choice(0.1)"]),
     (["-m", "optimizer=sgd", "optimizer.lr=0.1"], ["-m", "optimizer=sgd", "optimizer.lr=0.1"]),
     (["sweep=optimizers", "optimizer.lr=0.1"], ["sweep=optimizers", "optimizer.lr=choice(0.1)"]),
+    (["sweep=optimizers", "optimizer.lr=0.1", "hydra.mode=RUN"],) * 2,
+    (["--cfg", "job", "sweep=optimizers", "optimizer.lr=0.1"],) * 2,
+    (["-cd", "x", "sweep=optimizers", "optimizer.lr=1"], ["-cd", "x", "sweep=optimizers", "optimizer.lr=choice(1)"]),
     (["-m", "experiment=cnn,best", "model.x=1", "a=1"], ["-m", "experiment=cnn,best", "model.x=choice(1)", "a=1"]),
 ]  # fmt: skip
 

@@ -55,7 +55,7 @@ class DigitDataModule(LightningDataModule, ABC):
         steps_per_execution: int = 1,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(logger=False)  # a logger refuses names that a network's hyper-parameters have, too
+        self.save_hyperparameters(logger=False)  # Lightning refuses to log a name that the network has, too
         self.name = name
         self.classes = tuple(classes)
         self.devices = devices

@@ -77,8 +77,8 @@ def _decode(content: bytes, enough: int) -> tuple[Image.Image, float]:
 
 @contextmanager
 def naming_the_fault(kind: str | None = None) -> Iterator[None]:
-    """Pillow's errors become BadPicture. It loads a picture late, so any use of one can raise them. `kind` is a kind of
-    picture that it may not know."""
+    """Pillow's errors become BadPicture. It loads a picture late, so any use of one can raise them. `kind` is the
+    kind of a picture that is not read."""
     try:
         yield
     except BadPicture:

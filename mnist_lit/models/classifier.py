@@ -31,7 +31,7 @@ STEP_METHODS = (
     "on_before_zero_grad",
     "lr_scheduler_step",
 )
-# Methods that a class may extend, but not replace: without them there are no averages, no result or no checkpoint.
+# Methods that a class may extend, but not replace. They compute the averages, the result and the checkpoint.
 EXTENDED_METHODS = (
     "setup",
     "on_train_start",

@@ -57,7 +57,7 @@ def run_grid(config: DictConfig, context: HydraContext, arguments: Sequence[str]
         print_line(introduce_lesson(config.lesson))
     resume = resume_command(config, folder, overrides)
     again = f"Continue with: {resume}"
-    if config.hydra.runtime.choices["hydra/launcher"] == "joblib":
+    if uses_joblib(config):
         share_cores(config, len(jobs))
     try:
         for job in missing:
@@ -117,15 +117,18 @@ def launch(config: DictConfig, context: HydraContext, folder: Path, jobs: Sequen
     sweep_dir = f"hydra.sweep.dir={quote_for_hydra(str(folder.absolute()))}"
     overrides = [[*job.overrides, sweep_dir, f"hydra.sweep.subdir={quote_for_hydra(job.folder)}"] for job in jobs]
     message = "the launcher reported no error"
-    is_joblib = config.hydra.runtime.choices["hydra/launcher"] == "joblib"
     try:
-        with stopping_jobs([folder / job.folder for job in jobs]) if is_joblib else nullcontext():
+        with stopping_jobs([folder / job.folder for job in jobs]) if uses_joblib(config) else nullcontext():
             launcher.launch(overrides, initial_job_idx=0)
     except Exception as error:
         message = describe_disk_error(error) or f"{type(error).__name__}: {error}"
     while any(is_running(folder / job.folder) for job in jobs):
         time.sleep(0.5)
     return message
+
+
+def uses_joblib(config: DictConfig) -> bool:
+    return bool(config.hydra.runtime.choices["hydra/launcher"] == "joblib")
 
 
 def share_cores(config: DictConfig, jobs: int) -> None:

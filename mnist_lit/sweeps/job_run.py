@@ -42,8 +42,8 @@ def run_sweep_job(cfg: DictConfig) -> None:
 
 @contextmanager
 def stopping_jobs(folders: Sequence[Path]) -> Iterator[None]:
-    """A signal goes to the worker processes first, which have time to write their checkpoints. Joblib alone would kill
-    them at once."""
+    """After a signal, the worker processes get time to write their checkpoints. Joblib alone would kill them at
+    once."""
 
     def stop(signum: int, frame: FrameType | None) -> None:
         workers = multiprocessing.active_children()

@@ -16,7 +16,7 @@ from mnist_lit.config import SweepSection, TrainConfig, parse_config
 from mnist_lit.config.checks import show
 from mnist_lit.config.options import compared_options, flatten, is_changeable
 from mnist_lit.errors import UserError
-from mnist_lit.preflight import check_values, choose_digits, chosen_by_user
+from mnist_lit.preflight import check_values, chosen_by_user, without_mnist
 from mnist_lit.run_folder import LOCK, SWEEP, claim_folder
 from mnist_lit.sweeps.grid_jobs import Job, configs_of
 
@@ -135,7 +135,7 @@ def resume_command(config: DictConfig, folder: Path, overrides: Iterable[str]) -
     """`overrides` are those of the jobs. If they use the digits because MNIST was missing, they continue with them."""
     given = [text for text in typed_overrides(config.hydra) if not text.startswith("sweep.resume=")]
     if any(text.startswith("data.fallback_reason=") for text in overrides):
-        given = choose_digits(given)
+        given = [*without_mnist(given), "data=digits"]
     places = ("hydra.mode=", "hydra.sweep.dir=")
     of_hydra = [text for text in typed_overrides(config.hydra, "hydra") if not text.startswith(places)]
     return resume_sweep_command([*given, *of_hydra], config.hydra, folder, config.data)

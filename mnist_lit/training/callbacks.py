@@ -168,8 +168,8 @@ class RandomState(Callback):
             logger.save()
 
     def _check(self, weights: Mapping[str, torch.Tensor], trainer: Trainer) -> None:
-        names = weights.keys() - self._infinite_buffers
-        check_finite({name: weights[name] for name in weights if name in names}, trainer.global_step)
+        checked = {name: tensor for name, tensor in weights.items() if name not in self._infinite_buffers}
+        check_finite(checked, trainer.global_step)
 
 
 def check_finite(weights: Mapping[str, torch.Tensor], step: int) -> None:
