@@ -64,13 +64,14 @@ def train_bare(*overrides: str, epochs: int, bf16: bool = False) -> Times:
 def time_steps_only(*overrides: str) -> float:
     """Return the seconds for the optimizer steps of one epoch, all on the same batch.
 
-    The steps are those of a run, in its precision, without data loading, validation and logging. So this is the minimum
-    time for the same arithmetic on this machine.
+    The steps are those of a run, in its precision, without schedule, data loading, validation and logging. So this is
+    the minimum time for the same arithmetic on this machine.
     """
     config = compose_config(*overrides)
     data = build_data(config)
     model = build_model(config, data.steps_per_epoch)
     bf16 = choose_precision(config.trainer.precision, "cpu", model) == "bf16-mixed"
+    model.scheduler = None
     network, optimizer = model.network, model.configure_optimizers()
     images = data.normalize(data.splits.train.images[: config.data.batch_size])
     labels = data.splits.train.labels[: config.data.batch_size]

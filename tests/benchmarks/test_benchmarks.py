@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from benchmarks.articles import ARTICLES
+from benchmarks.baselines import time_steps_only
 from benchmarks.measurement import Row, compare, compute_ratio, take_turns
 from benchmarks.training_steps import count_flops_per_sample
 from mnist_lit.build import build_model
@@ -64,6 +65,11 @@ def test_the_flops_of_the_cnn_are_the_sum_over_its_layers() -> None:
     """The forward pass, and the backward pass to the weights and (except in the first layer) to the inputs."""
     first, rest = 24 * 24 * 10 * 25, 10 * 10 * 20 * 90 + 2000 * 500 + 500 * 10
     assert count_flops_per_sample() == 2 * (2 * first + 3 * rest)
+
+
+@pytest.mark.parametrize("experiment", ["cnn", "speedrun"])
+def test_the_steps_alone_work_with_and_without_a_schedule(experiment: str) -> None:
+    assert time_steps_only(f"experiment={experiment}", "trainer=cpu", "data.val_size=59000") > 0
 
 
 @pytest.mark.slow
