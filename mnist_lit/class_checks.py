@@ -50,8 +50,8 @@ INSTEAD = {
 }
 
 
-def check_classes(config: TrainConfig, defaults: Mapping[str, Mapping[str, Any]]) -> None:
-    """`defaults` are the YAML files, as in `parse_config`: an error names the options that differ from them.
+def check_classes(config: TrainConfig, read_defaults: Callable[[], Mapping[str, Mapping[str, Any]]]) -> None:
+    """`read_defaults` gives the YAML files, as in `parse_config`: an error names the options that differ from them.
 
     Raises:
         UserError: naming everything that is wrong in any class.
@@ -71,7 +71,7 @@ def check_classes(config: TrainConfig, defaults: Mapping[str, Mapping[str, Any]]
         except RunInterrupted:
             raise
         except (Exception, SystemExit) as error:  # a class can raise anything
-            problems[_describe_failure(name, section, defaults.get(name, {}), error)] = None
+            problems[_describe_failure(name, section, read_defaults().get(name, {}), error)] = None
         return None
 
     with torch.random.fork_rng(devices=[]), float32_on_cpu():

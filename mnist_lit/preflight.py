@@ -7,6 +7,7 @@ import sys
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +117,7 @@ def check_machine(checked: TrainConfig, config: DictConfig) -> None:
         from mnist_lit.training.loggers import check_servers
     check_servers(checked.logger)
     check_accelerator(checked.trainer.accelerator, checked.trainer.devices, checked.trainer.precision)
-    check_classes(checked, _defaults(config))
+    check_classes(checked, partial(_defaults, config))
 
 
 def get_data(checked: TrainConfig) -> str | None:

@@ -256,7 +256,7 @@ def test_a_custom_network_needs_one_class_and_one_yaml_file(train_py: Command, t
 def check_network(name: str, **options: Any) -> None:
     """Checks a network of this module as `model._target_`."""
     model = ClassSection.model_validate({"_target_": f"{__name__}.{name}", **options})
-    check_classes(compose_config("data=digits").model_copy(update={"model": model}), {})
+    check_classes(compose_config("data=digits").model_copy(update={"model": model}), dict)
 
 
 class SevenScores(DigitClassifier):

@@ -40,9 +40,11 @@ class ConfusionMatrix(AfterTest):
     """The confusion matrix of the test set."""
 
     def handle_results(self, trainer: Trainer, model: LightningModule, probabilities: Tensor, labels: Tensor) -> None:
-        figure = Figure(figsize=(6, 6), dpi=100, layout="constrained")
+        names, figure = drawn_names(trainer), Figure(figsize=(6, 6), dpi=100)
+        margin = 0.08 + 0.014 * max(map(len, names))  # a layout by matplotlib takes as long as the drawing
+        axes = figure.add_axes((margin, margin, 0.98 - margin, 0.98 - margin))
         counts = confusion_matrix(labels.numpy(), probabilities.argmax(1).numpy())
-        draw_confusion_matrix(figure.add_subplot(), counts, drawn_names(trainer), fontsize=11)
+        draw_confusion_matrix(axes, counts, names, fontsize=11)
         for writer in writers(trainer):
             writer.add_figure("test/confusion_matrix", figure, trainer.global_step, close=False)
 

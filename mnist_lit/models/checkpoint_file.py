@@ -1,8 +1,9 @@
 """A checkpoint's file: a checksum protects its content, and reading it never runs code from the file."""
 
 import hashlib
+import inspect
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -102,8 +103,8 @@ def read_initial_weights(run: Path, model: DigitClassifier, classes: Sequence[st
         raise UserError(f"init_from={run}: there is no such run or checkpoint")
     path = best_checkpoint(run)
     checkpoint = read_checkpoint(path)
-    theirs, ours = (checkpoint["network"], checkpoint["hyper_parameters"]), (class_path(model), dict(model.hparams))
-    if theirs != ours:
+    if not holds_network_of(checkpoint, model):
+        theirs, ours = (checkpoint["network"], checkpoint["hyper_parameters"]), (class_path(model), dict(model.hparams))
         their, our = (
             f"{name}({', '.join(f'{k}={v}' for k, v in options.items())})" for name, options in (theirs, ours)
         )
@@ -114,6 +115,19 @@ def read_initial_weights(run: Path, model: DigitClassifier, classes: Sequence[st
             f"init_from={run}: has other classes. It has {', '.join(trained)}; this run has {', '.join(classes)}"
         )
     return network_weights(checkpoint["state_dict"])
+
+
+def holds_network_of(checkpoint: Mapping[str, Any], model: DigitClassifier) -> bool:
+    """Whether the checkpoint's network has the class and the options of `model`. An option that the checkpoint lacks is
+    newer than the checkpoint, which therefore has its default."""
+    defaults = {
+        name: parameter.default
+        for kind in reversed(type(model).__mro__)
+        for name, parameter in inspect.signature(kind.__init__).parameters.items()
+        if name in model.hparams and parameter.default is not parameter.empty
+    }
+    theirs = checkpoint["network"], defaults | checkpoint["hyper_parameters"]
+    return theirs == (class_path(model), dict(model.hparams))
 
 
 def network_weights(state_dict: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping
 
 from mnist_lit.isolation import random_state, set_random_state
-from mnist_lit.models.classifier import DigitClassifier, class_path
+from mnist_lit.models.checkpoint_file import holds_network_of
+from mnist_lit.models.classifier import DigitClassifier
 from mnist_lit.process import RunInterrupted, handled_signals, restore_handler
 from mnist_lit.training.step import LossNotFinite
 
@@ -151,8 +152,7 @@ class RandomState(Callback):
         self._loaded = state_dict
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        network = class_path(cast(DigitClassifier, pl_module))
-        if (checkpoint["network"], checkpoint["hyper_parameters"]) != (network, dict(pl_module.hparams)):
+        if not holds_network_of(checkpoint, cast(DigitClassifier, pl_module)):
             raise ValueError(f"it holds another network: {checkpoint['network']} {checkpoint['hyper_parameters']}")
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -27,11 +27,13 @@ LABELS = torch.tensor([3, 1, 4, 1, 5])
         ("mlp_512", 407_050),
         ("cnn", 1_007_590),
         ("convnet", 165_394),
-        ("fast_cnn", 72_026),
+        ("fast_cnn", 108_890),
+        ("fast_cnn model.crop=2", 72_026),
+        ("convnet model.padding=0", 165_394),
     ],
 )
 def test_each_network_has_the_expected_number_of_parameters(name: str, parameters: int) -> None:
-    model = build_model(compose_config(f"model={name}"), steps_per_epoch=10)
+    model = build_model(compose_config(*f"model={name}".split()), steps_per_epoch=10)
     assert model.parameter_count == parameters
     assert model(IMAGES).shape == (5, 10)
 

@@ -13,8 +13,13 @@ from mnist_lit.cli import app
 from mnist_lit.config import ClassSection, TrainConfig, parse_config
 from mnist_lit.errors import UserError
 from mnist_lit.evaluation.run_evaluation import evaluate_run
-from mnist_lit.run_folder import CONFIG, read_config, read_result
-from tests.conftest import Outcome
+from mnist_lit.models import CNN, ConvNet, DigitClassifier, FastCNN
+from mnist_lit.models.checkpoint_file import holds_network_of, read_checkpoint, write_checkpoint
+from mnist_lit.models.classifier import class_path
+from mnist_lit.run_folder import CHECKPOINTS, CONFIG, LAST, read_config, read_result
+from mnist_lit.training.run import train
+from tests.configs import compose_config
+from tests.conftest import TINY, Outcome, Run
 
 OLD_RUN = Path(__file__).parent.parent / "runs_of_earlier_releases" / "0.2.0"
 
@@ -82,6 +87,45 @@ def test_a_missing_option_gets_the_default_of_the_schema() -> None:
     assert read.trainer.precision == "32-true"
     assert read.loss.target == "mnist_lit.losses.CrossEntropy"
     assert read.callbacks.switches["graph"] is True
+
+
+class Wider(ConvNet):
+    """A network of one's own, whose option the checkpoints of an earlier day lack."""
+
+    def __init__(self, *, factor: int = 1, channels: list[int], **kwargs: Any) -> None:
+        super().__init__(channels=[factor * size for size in channels], **kwargs)
+
+
+NEWER_OPTIONS = [
+    (ConvNet, {"channels": [2]}, {"padding": 0}),
+    (FastCNN, {}, {"crop": 2}),
+    (CNN, {}, {"activation": "tanh"}),
+    (Wider, {"channels": [2]}, {"factor": 2}),
+    (Wider, {"channels": [2]}, {"padding": 0}),
+]
+
+
+@pytest.mark.parametrize(("network", "options", "newer"), NEWER_OPTIONS)
+def test_an_option_that_a_checkpoint_lacks_had_its_default(
+    network: type[DigitClassifier], options: dict[str, Any], newer: dict[str, Any]
+) -> None:
+    today = network(**options)
+    old = {name: value for name, value in today.hparams.items() if name not in newer}
+    checkpoint = {"network": class_path(today), "hyper_parameters": old}
+    assert holds_network_of(checkpoint, today)
+    assert not holds_network_of(checkpoint, network(**options, **newer))
+
+
+def test_a_run_from_before_an_option_is_resumed(run: Callable[..., Run]) -> None:
+    network = ["model=convnet", "model.channels=[2]", "scheduler=none"]
+    old = run(*network)
+    last = old.folder / CHECKPOINTS / LAST
+    checkpoint = read_checkpoint(last)
+    del checkpoint["hyper_parameters"]["padding"]
+    with last.open("wb") as stream:
+        write_checkpoint(checkpoint, stream)
+    longer = train(compose_config(*TINY, *network, "trainer.max_epochs=3"), old.folder, {}, resume=True)
+    assert longer["epochs"] == 3
 
 
 CONFIG_OF_0_1 = "seed: 0\noptimizer: {name: adam, lr: 0.001}\nmodel: {_target_: mnist_lit.models.MLP, hidden: [4]}\n"
