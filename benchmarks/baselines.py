@@ -18,8 +18,9 @@ from torch.optim.lr_scheduler import OneCycleLR
 
 from mnist_lit.build import build_data, build_model
 from mnist_lit.data.datasets import Splits
+from mnist_lit.isolation import restoring_threads
 from mnist_lit.private_apis import fast_update
-from mnist_lit.training.devices import choose_precision
+from mnist_lit.training.devices import choose_precision, useful_threads
 from tests.configs import compose_config
 
 PrepareUpdate = Callable[[Optimizer], Callable[[], object]]  # for example fast_update
@@ -64,19 +65,24 @@ def train_bare(*overrides: str, epochs: int, bf16: bool = False) -> Times:
 def time_steps_only(*overrides: str) -> float:
     """Return the seconds for the optimizer steps of one epoch, all on the same batch.
 
-    The steps are those of a run, in its precision, without schedule, data loading, validation and logging. So this is
-    the minimum time for the same arithmetic on this machine.
+    The steps are those of a run, in its precision, with its loss and its number of threads, without schedule, data
+    loading, validation and logging. So this is the minimum time for the same arithmetic on this machine.
     """
     config = compose_config(*overrides)
     data = build_data(config)
     model = build_model(config, data.steps_per_epoch)
     bf16 = choose_precision(config.trainer.precision, "cpu", model) == "bf16-mixed"
     model.scheduler = None
-    network, optimizer = model.network, model.configure_optimizers()
+    optimizer = model.configure_optimizers()
     images = data.normalize(data.splits.train.images[: config.data.batch_size])
     labels = data.splits.train.labels[: config.data.batch_size]
-    first = time_steps(network, optimizer, images, labels, 1, bf16=bf16)
-    return first + time_steps(network, optimizer, images, labels, data.steps_per_epoch - 1, bf16=bf16)
+    with restoring_threads():
+        torch.set_num_threads(useful_threads(model, config.data.batch_size))
+        times = [
+            time_steps(model, optimizer, images, labels, steps, loss=model.loss, bf16=bf16)
+            for steps in (1, data.steps_per_epoch - 1)
+        ]
+    return sum(times)
 
 
 def find_precision(*overrides: str) -> str:
@@ -92,6 +98,7 @@ def time_steps(
     labels: Tensor,
     steps: int,
     prepare_update: PrepareUpdate = fast_update,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
     bf16: bool = False,
 ) -> float:
     """Return the seconds for this number of optimizer steps on one batch."""
@@ -99,8 +106,8 @@ def time_steps(
     for _ in range(steps):
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = F.cross_entropy(network(images), labels)
-        loss.backward()
+            value = loss(network(images), labels)
+        value.backward()
         update()
     return time.perf_counter() - started
 

@@ -37,6 +37,8 @@ def main() -> None:
         callbacks = dashboard_callbacks(config, folder)
         for callback in callbacks:
             for hook in [name for name in dir(callback) if name.startswith("on_")]:
+                if getattr(type(callback), hook) is getattr(Callback, hook, None):
+                    continue  # it is empty; and with a timer in each step, a run would not train in blocks
                 setattr(callback, hook, add_timer(getattr(callback, hook), type(callback).__name__, spent, running))
         return callbacks
 

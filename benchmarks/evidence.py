@@ -5,6 +5,7 @@ so you can stop it and start it again.
 """
 
 import argparse
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +16,8 @@ from benchmarks.pages import replace_between
 from mnist_lit.reports.leaderboard import Leaderboard, build_leaderboard
 from mnist_lit.reports.run_reader import UnreadableRun, find_runs, read_run
 from mnist_lit.reports.tables import format_markdown_table, format_row
-from tests.configs import PROJECT
+from mnist_lit.run_folder import read_config
+from tests.configs import PROJECT, compose_config
 
 
 def main() -> None:
@@ -35,11 +37,13 @@ def main() -> None:
 
 
 def run_preset(folder: Path, *overrides: str) -> None:
+    """Run the preset, unless the folder holds a completed run of the same config."""
     try:
-        if read_run(folder).completed:
+        if read_run(folder).completed and read_config(folder) == compose_config(*overrides):
             return
     except UnreadableRun:
         pass
+    shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, str(PROJECT / "train.py"), *overrides, f"hydra.run.dir={folder}"]
     subprocess.run(command, check=True)
 

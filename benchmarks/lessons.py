@@ -69,7 +69,7 @@ def measure_minutes(folder: Path) -> float:
 
 def format_failure(run: Run, columns: Iterable[str]) -> str:
     options = [f"{name}={run.options[name]}" for name in (*columns, "seed") if name in run.options]
-    return f"{' '.join(options)}: {run.result['status']}: {str(run.result['error']).partition('. Try')[0]}"
+    return f"{' '.join(options)}: {run.result['status']}: {str(run.result.get('error', '')).partition('. Try')[0]}"
 
 
 if __name__ == "__main__":

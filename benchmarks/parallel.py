@@ -16,7 +16,7 @@ from mnist_lit.run_folder import RESULT, read_result
 from tests.configs import PROJECT
 
 JOB = [*DEFAULTS, "model=mlp_128_64", "data.batch_size=128"]
-RUN = [*DEFAULTS, "model=cnn", "data.batch_size=64", "data.val_size=50000", "trainer.max_epochs=1"]
+RUN = [*DEFAULTS, "model=cnn", "data.batch_size=64", "data.train_size=10000", "trainer.max_epochs=1"]
 
 
 def measure_sweeps(rounds: int, quick: bool) -> list[Row]:
@@ -39,8 +39,8 @@ def measure_sweeps(rounds: int, quick: bool) -> list[Row]:
             8,
             unit="s",
             detail=f"{min(four):.1f} to {max(four):.1f} s",
-            reason="about half of it is the start of Python and the imports: see *startup*; an eighth is the "
-            "dashboards, see the next row",
+            reason="more than a quarter of it is the imports, see *startup*; an eighth is the dashboards, see the next "
+            "row",
         ),
         Row(f"the same with `{' '.join(NO_DASHBOARDS)}`", median(without), unit="s"),
         compare(f"{what}, relative to `import lightning`", four, seconds["import lightning"]),

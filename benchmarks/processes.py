@@ -15,7 +15,7 @@ import yaml
 
 from benchmarks.measurement import Row, compare, compute_ratio, format_medians, take_turns
 from benchmarks.runner import build_environment, find_mnist_root
-from mnist_lit.run_folder import CHECKPOINTS, CONFIG, RESULT
+from mnist_lit.run_folder import CHECKPOINTS, CONFIG, RESULT, read_result, write_result
 from mnist_lit.training.run import train
 from tests.configs import PROJECT, compose_config
 
@@ -185,6 +185,7 @@ def measure_report(rounds: int, quick: bool) -> list[Row]:
             config["seed"] = number % SEEDS
             config["optimizer"]["lr"] *= 1 + number // SEEDS
             (copy / CONFIG).write_text(yaml.safe_dump(config), encoding="utf-8")
+            write_result(copy, read_result(copy) | {"seed": config["seed"]})
         command = [*REPORT, str(outputs)]
         programs = {
             "table": lambda: run_python(command, folder).seconds,
