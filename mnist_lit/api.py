@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 from PIL import Image
 from rich.table import Column, Table
+from rich.text import Text
 
 from mnist_lit import CONFIG_FOLDER, DIGITS
 from mnist_lit.config.options import is_compared
@@ -127,7 +128,7 @@ class Runs(list[Run]):
             return "no runs"
         table = Table(*(Column(name, no_wrap=True) for name in rows[0]), box=None, pad_edge=False)
         for row in rows:
-            table.add_row(*("" if value is None else str(value) for value in row.values()))
+            table.add_row(*(Text("" if value is None else str(value)) for value in row.values()))
         return render_text(table, width=WIDTH * len(rows[0]))
 
 

@@ -97,6 +97,18 @@ def keyword_arguments(found: type) -> dict[str, bool]:
     return takes
 
 
+def constructor_defaults(found: type) -> dict[str, Any]:
+    """Argument of the constructor → its default, for each one that has a default. `**kwargs` leads on to the base
+    classes."""
+    defaults: dict[str, Any] = {}
+    for base in reversed(found.__mro__):
+        if inspect.isfunction(init := vars(base).get("__init__")):
+            parameters = inspect.signature(init).parameters
+            defaults = {name: value for name, value in defaults.items() if name not in parameters}
+            defaults |= {name: it.default for name, it in parameters.items() if it.default is not it.empty}
+    return defaults
+
+
 def spans_run(scheduler: ClassSection) -> bool:
     """Whether the schedule depends on the length of the run."""
     if scheduler.target is None:

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 from mnist_lit import CONFIG_FOLDER, __version__, process
-from mnist_lit.console import plural
+from mnist_lit.console import plural, print_line
 from mnist_lit.digits import cli_commands
 from mnist_lit.errors import UserError
 from mnist_lit.process import importing
@@ -192,10 +193,11 @@ def compare(
 @data_app.command()
 def fetch(name: DataSet = "mnist", root: Root = Path("data"), mirrors: Mirrors = None) -> None:
     """Download what is missing or damaged, and verify all of it."""
-    from mnist_lit.data.files import ensure_files
+    from mnist_lit.data.files import count_images, ensure_files
 
     files = read_file_set(name, root, mirrors)
     ensure_files(files)
+    count_images(files)
     typer.echo(f"{files.path}: all four files are correct")
 
 
@@ -203,10 +205,12 @@ def fetch(name: DataSet = "mnist", root: Root = Path("data"), mirrors: Mirrors =
 def verify(name: DataSet = "mnist", root: Root = Path("data")) -> None:
     """Check the four files; exit code 1 if one cannot be trained on."""
     from mnist_lit.commands import fetch_command
-    from mnist_lit.data.files import find_faults
+    from mnist_lit.data.files import count_images, find_faults
 
     files = read_file_set(name, root)
     faults = find_faults(files)
+    if not faults:
+        count_images(files)
     for file in files.files.values():
         typer.echo(f"{files.path / file.name}: {faults.get(file.name, 'correct')}")
     if faults:
@@ -216,18 +220,21 @@ def verify(name: DataSet = "mnist", root: Root = Path("data")) -> None:
 def read_file_set(name: str, root: Path, mirrors: str | None = None) -> "FileSet":
     """The files that conf/data/NAME.yaml describes."""
     from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     from mnist_lit.config import IDXData
     from mnist_lit.data.files import FileSet
 
     path = CONFIG_FOLDER / "data" / f"{name}.yaml"
-    options = OmegaConf.to_container(OmegaConf.load(path), resolve=True) if path.exists() else {}
-    if not isinstance(options, dict) or "files" not in options:
-        raise UserError(f"{name}: is no data set of files in conf/data/")
     given = {"root": str(root)} | ({"mirrors": mirrors} if mirrors else {})
     try:
-        return FileSet.from_options(IDXData.model_validate(options | given).options)
-    except ValueError as error:
+        described = OmegaConf.load(path) if path.exists() else OmegaConf.create()
+        if "files" not in described:
+            raise UserError(f"{name}: is no data set of files in conf/data/")
+        options = OmegaConf.to_container(OmegaConf.merge(described, given), resolve=True)
+        return FileSet.from_options(IDXData.model_validate(options).options)
+    except (ValueError, YAMLError, OmegaConfBaseException) as error:
         raise UserError(f"{path}: {error}") from error
 
 
@@ -236,12 +243,15 @@ def doctor(root: Root = Path("data")) -> None:
     """Check versions, devices and data, and say how to repair what is wrong."""
     from mnist_lit.doctor import check_installation
 
-    table = Table("", "what", Column("found", overflow="fold"), "what to do", box=None, pad_edge=False)
+    table = Table("", "what", Column("found", overflow="fold"), box=None, pad_edge=False)
     findings = check_installation(root)
     for finding in findings:
-        table.add_row("ok" if finding.remedy is None else "!!", finding.what, finding.found, finding.remedy or "")
+        table.add_row("ok" if finding.remedy is None else "!!", finding.what, Text(finding.found))
     Console().print(table)
-    if any(finding.remedy for finding in findings):
+    wrong = [finding for finding in findings if finding.remedy]
+    for finding in wrong:
+        print_line(f"\nrepair {finding.what}:\n  {finding.remedy}")
+    if wrong:
         raise typer.Exit(1)
 
 

@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console, RenderableType
 from rich.panel import Panel
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
 WIDTH = 80  # columns of the narrowest terminal
 
@@ -64,7 +65,7 @@ def progress_bar() -> Progress:
 
 
 def warning_box(title: str, text: str) -> str:
-    return render_text(Panel(text, title=title, box=box.HEAVY, padding=(0, 1)))
+    return render_text(Panel(Text(text), title=title, box=box.HEAVY, padding=(0, 1)))
 
 
 def plural(amount: int, noun: str) -> str:

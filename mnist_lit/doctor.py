@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from mnist_lit import CHECKOUT
-from mnist_lit.commands import fetch_command
 from mnist_lit.console import plural
 from mnist_lit.data.files import FileSet, find_faults
 from mnist_lit.process import usable_cores
@@ -89,6 +88,10 @@ def _check_data(root: Path) -> Finding:
     if not wrong:
         return Finding("MNIST", f"{files.path}: four files, checksums right")
     found = "; ".join(f"{name}: {fault}" for name, fault in wrong.items())
+    try:
+        from mnist_lit.commands import fetch_command  # imports Hydra, which may be missing
+    except ImportError:
+        return Finding("MNIST", f"{files.path}: {found}", "install the packages first")
     return Finding("MNIST", f"{files.path}: {found}", fetch_command("mnist", root))
 
 

@@ -7,6 +7,7 @@ it stops.
 import json
 import os
 import platform
+import shlex
 import subprocess
 import zlib
 from collections.abc import Iterator
@@ -251,9 +252,9 @@ def git_commit() -> str | None:
 
 def _check_empty(path: Path) -> None:
     if found := [name for name in (RESULT, CONFIG, CHECKPOINTS, METRICS, SWEEP) if (path / name).exists()]:
-        option = "sweep.resume" if SWEEP in found else "resume"
+        resume = shlex.quote(f"{'sweep.resume' if SWEEP in found else 'resume'}={path}")
         raise UserError(
-            f"{path} already holds a run ({', '.join(found)}). Name another folder, or continue it with {option}={path}"
+            f"{path} already holds a run ({', '.join(found)}). Name another folder, or continue it with {resume}"
         )
 
 

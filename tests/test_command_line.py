@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.callbacks import Callback, EMAWeightAveraging
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
@@ -24,6 +25,7 @@ from mnist_lit.errors import UserError
 from mnist_lit.models import MLP, DigitClassifier
 from mnist_lit.models.checkpoint_file import load_classifier
 from mnist_lit.run_folder import read_result, write_result
+from mnist_lit.training.devices import choose_precision
 from tests.configs import PROJECT, compose_config
 from tests.conftest import OFFLINE, TINY, Outcome
 
@@ -313,6 +315,60 @@ def test_a_network_that_would_predict_differently_after_training_is_an_error(
         check_network(name, **options)
 
 
+class DropsInEval(DigitClassifier):
+    """As Monte Carlo dropout does."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.network = nn.Sequential(nn.Flatten(), AlwaysDrops(), nn.Linear(784, 10))
+
+
+class DropsInEvalWithForward(DropsInEval):
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images)
+
+
+class AlwaysDrops(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return nn.functional.dropout(images, 0.5, training=True)
+
+
+class Distances(DigitClassifier):
+    """Without a product of matrices."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.network = ToTemplates()
+
+
+class ToTemplates(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.templates = nn.Parameter(torch.rand(10, 784))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return -(images.flatten(1).unsqueeze(1) - self.templates).square().mean(2)
+
+
+@pytest.mark.parametrize("name", ["DropsInEval", "DropsInEvalWithForward", "Distances"])
+def test_an_unusual_network_is_accepted(name: str) -> None:
+    check_network(name)
+
+
+def test_the_precision_of_a_network_without_a_product_of_matrices_is_found() -> None:
+    assert choose_precision("auto", "cpu", Distances()) == "32-true"
+
+
+class BringsCallbacks(DropsInEval):
+    def configure_callbacks(self) -> list[Callback]:
+        return [EMAWeightAveraging()]
+
+
+def test_a_network_that_brings_callbacks_is_an_error() -> None:
+    with pytest.raises(UserError, match="name its callbacks in callbacks, not in configure_callbacks"):
+        check_network("BringsCallbacks")
+
+
 def test_a_report_that_cannot_be_written_is_one_clear_error(finished: Path) -> None:
     outcome = CliRunner().invoke(app, ["report", str(finished), "--html", str(finished)])
     assert isinstance(outcome.exception, UserError)
@@ -436,3 +492,67 @@ def test_jobs_on_other_data_are_all_tried(script: Callable[..., Outcome], tmp_pa
     assert done.code == 1
     assert "scheduler.total_steps=5" in done.output
     assert not (tmp_path / "outputs").exists()
+
+
+LACKS = """
+import importlib.abc, importlib.metadata, sys
+
+class Blocker(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == {module!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Blocker())
+found = importlib.metadata.version
+def version(name):
+    if name == {package!r}:
+        raise importlib.metadata.PackageNotFoundError(name)
+    return found(name)
+importlib.metadata.version = version
+sys.argv = ["mnist-lit", "doctor", "--root", {root!r}]
+from mnist_lit.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("package", doctor.PACKAGES)
+def test_doctor_works_without_each_package(package: str, tmp_path: Path) -> None:
+    module = {"hydra-core": "hydra"}.get(package, package)
+    code = LACKS.format(module=module, package=package, root=str(tmp_path))
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=False)
+    assert done.returncode == 1
+    assert f"repair {package}:" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_doctor_prints_a_command_whole(width: int, tmp_path: Path) -> None:
+    root = tmp_path / ("a long folder [with brackets] " * 3)
+    examined = CliRunner().invoke(app, ["doctor", "--root", str(root)], env={"COLUMNS": str(width)})
+    (line,) = [line.strip() for line in examined.stdout.splitlines() if "data fetch" in line]
+    assert shlex.split(line)[-2:] == ["--root", str(root)]
+
+
+def test_data_files_that_cannot_be_trained_on_are_not_called_correct(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their YAML file names no checksums, so only their content can say it."""
+    conf = tmp_path / "conf"
+    (conf / "data").mkdir(parents=True)
+    roles = ("train_images", "train_labels", "test_images", "test_labels")
+    files = "".join(f"  {role}: {{name: {role}}}\n" for role in roles)
+    (conf / "data" / "letters.yaml").write_text(f"name: letters\nroot: x\nfolder: .\nfiles:\n{files}mirrors: []\n")
+    (conf / "data" / "broken.yaml").write_text("name: [x\n")
+    (conf / "data" / "unset.yaml").write_text("name: ${oc.env:NOWHERE}\nroot: x\nfolder: .\nfiles: {}\n")
+    monkeypatch.setattr("mnist_lit.cli.CONFIG_FOLDER", conf)
+    for role in roles:
+        (tmp_path / role).write_bytes(b"")
+    for command in ("verify", "fetch"):
+        done = CliRunner().invoke(app, ["data", command, "letters", "--root", str(tmp_path)])
+        assert isinstance(done.exception, UserError)
+        assert "train_images" in str(done.exception)
+        assert "correct" not in done.output
+        for name in ("broken", "unset"):
+            done = CliRunner().invoke(app, ["data", command, name, "--root", str(tmp_path)])
+            assert isinstance(done.exception, UserError)
+            assert f"{name}.yaml" in str(done.exception)

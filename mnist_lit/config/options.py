@@ -39,6 +39,15 @@ def compared_options(config: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in flat.items() if name in own or is_compared(name)}
 
 
+def comparable(key: str, value: Any) -> str:
+    """The value as a text that is equal for equal values. 0 and 0.0 are equal, but a limit of 1 is one batch, and a
+    limit of 1.0 is all of them."""
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(comparable(key, item) for item in value)}]"
+    is_whole = isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**53
+    return repr(float(value) if is_whole and not key.startswith("trainer.limit_") else value)
+
+
 def is_compared(key: str) -> bool:
     """Whether a run's result depends on this option."""
     return not _is_marked(key, marked_options(NOT_COMPARED))

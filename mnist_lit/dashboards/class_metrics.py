@@ -41,7 +41,7 @@ class ConfusionMatrix(AfterTest):
 
     def handle_results(self, trainer: Trainer, model: LightningModule, probabilities: Tensor, labels: Tensor) -> None:
         names, figure = drawn_names(trainer), Figure(figsize=(6, 6), dpi=100)
-        margin = 0.08 + 0.014 * max(map(len, names))  # a layout by matplotlib takes as long as the drawing
+        margin = 0.08 + 0.014 * min(30, max(map(len, names)))  # a layout by matplotlib takes as long as the drawing
         axes = figure.add_axes((margin, margin, 0.98 - margin, 0.98 - margin))
         counts = confusion_matrix(labels.numpy(), probabilities.argmax(1).numpy())
         draw_confusion_matrix(axes, counts, names, fontsize=11)

@@ -29,6 +29,7 @@ TIMEOUT = 10  # seconds without a byte until the next mirror is tried
 WAIT = 300  # seconds for the download of another process
 CHUNK = 1 << 16
 BLOCK = 1 << 12
+MISSING, WRONG = "missing", "wrong checksum"  # what find_faults says of a file that can be read
 RECORD = ".mnist-lit.json"  # the MD5 of each file that this program wrote there
 
 
@@ -115,13 +116,17 @@ def ensure_files(files: FileSet) -> None:
         except OSError as error:
             raise DataUnavailable(
                 f"{files.name} cannot be written to {files.path}: {error.strerror or error}. "
-                "Choose another folder with data.root=FOLDER or the variable MNIST_LIT_DATA (mnist-lit: --data-root)"
+                "Choose another folder with data.root=FOLDER or the variable MNIST_LIT_DATA (mnist-lit data "
+                "fetch: --root; evaluate and export: --data-root)"
             ) from error
 
 
 def check_nothing_is_lost(files: FileSet, faults: Mapping[str, str]) -> None:
     """Raises UserError if a file that would be replaced is not in the record, or is an archive that is not damaged."""
     recorded, foreign = _read_record(files.path), []
+    for name, fault in faults.items():
+        if os.path.isfile(files.path / name) and not fault.startswith((MISSING, WRONG)):
+            raise UserError(f"{files.path / name}: cannot be read ({fault})")
     for file in files.files.values():
         path, archive = files.path / file.name, files.path / f"{file.name}.gz"
         if file.name in faults:
@@ -169,10 +174,10 @@ def _fault(path: Path, md5: str | None) -> str | None:
         status = path.stat()
         actual = _md5(path, status.st_ino, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
-        return "missing"
+        return MISSING
     except OSError as error:
         return error.strerror or str(error)
-    return None if md5 in (actual, None) else f"wrong checksum ({path.stat().st_size:,} bytes)"
+    return None if md5 in (actual, None) else f"{WRONG} ({path.stat().st_size:,} bytes)"
 
 
 def _holds_content(path: Path) -> bool:
@@ -284,8 +289,8 @@ def _download(files: FileSet, archive: Path, file: DataFile, fault: str) -> None
         f"{files.name} is not in {archive.parent} and could not be downloaded.\n"
         f"{file.name}: {fault}. The folder must hold {names} (each also as .gz).\n"
         + ("Mirrors tried:\n" + "\n".join(failures) if failures else "No mirror is given (data.mirrors is empty).")
-        + "\nPut the four .gz files there yourself, or name a mirror with data.mirrors=[URL]"
-        + (" or the variable MNIST_LIT_MIRRORS" if files.name == "mnist" else "")
+        + "\nPut the four .gz files there yourself, or name a mirror with data.mirrors=[URL] (mnist-lit data fetch: "
+        "--mirrors URL)" + (" or the variable MNIST_LIT_MIRRORS" if files.name == "mnist" else "")
     )
 
 

@@ -103,9 +103,11 @@ def save_onnx(network: CheckpointNetwork, path: Path, int8_data: DigitDataModule
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.onnx warns of the versions of its own dependencies
-        program = torch.onnx.export(
-            _trace(network), input_names=["pixels"], output_names=["probabilities"], dynamo=True
-        )
+        traced = _trace(network)
+        try:
+            program = torch.onnx.export(traced, input_names=["pixels"], output_names=["probabilities"], dynamo=True)
+        except Exception as error:  # ONNX lacks an operation, for example
+            raise _not_exportable(network, error) from error
     assert program is not None
     for node in program.model.graph:
         node.metadata_props.clear()  # they hold the paths of this machine
@@ -140,9 +142,18 @@ def _seconds(classify: Classify, pixels: np.ndarray, times: int) -> float:
 
 
 def _trace(network: CheckpointNetwork) -> torch.export.ExportedProgram:
+    """Raises UserError, for example if the network's path depends on the values of its input."""
     example = torch.zeros(2, 28, 28, dtype=torch.uint8)
     dynamic_shapes = ({0: torch.export.Dim("n")},)
-    return torch.export.export(PixelNetwork(network).eval(), (example,), dynamic_shapes=dynamic_shapes)
+    try:
+        return torch.export.export(PixelNetwork(network).eval(), (example,), dynamic_shapes=dynamic_shapes)
+    except Exception as error:  # torch.export raises errors of many kinds
+        raise _not_exportable(network, error) from error
+
+
+def _not_exportable(network: CheckpointNetwork, error: Exception) -> UserError:
+    reason = next(filter(None, str(error).splitlines()), type(error).__name__)
+    return UserError(f"{network.checkpoint}: torch cannot export this network ({reason})")
 
 
 def _metadata(network: CheckpointNetwork) -> dict[str, Any]:

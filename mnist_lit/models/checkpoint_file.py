@@ -1,7 +1,6 @@
 """A checkpoint's file: a checksum protects its content, and reading it never runs code from the file."""
 
 import hashlib
-import inspect
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
-from mnist_lit.build import import_class
+from mnist_lit.build import constructor_defaults, import_class
 from mnist_lit.errors import UserError
 from mnist_lit.isolation import float32_on_cpu
 from mnist_lit.models.classifier import DigitClassifier, class_path
@@ -114,20 +113,27 @@ def read_initial_weights(run: Path, model: DigitClassifier, classes: Sequence[st
         raise UserError(
             f"init_from={run}: has other classes. It has {', '.join(trained)}; this run has {', '.join(classes)}"
         )
-    return network_weights(checkpoint["state_dict"])
+    weights = network_weights(checkpoint["state_dict"])
+    shapes, expected = _shapes(weights), _shapes(network_weights(model.state_dict()))
+    if different := [name for name in {**expected, **shapes} if shapes.get(name) != expected.get(name)]:
+        name = different[0]
+        raise UserError(
+            f"init_from={run}: its weights do not fit this network: {name} is {shapes.get(name, 'missing')} there and "
+            f"{expected.get(name, 'missing')} here"
+        )
+    return weights
 
 
 def holds_network_of(checkpoint: Mapping[str, Any], model: DigitClassifier) -> bool:
     """Whether the checkpoint's network has the class and the options of `model`. An option that the checkpoint lacks is
     newer than the checkpoint, which therefore has its default."""
-    defaults = {
-        name: parameter.default
-        for kind in reversed(type(model).__mro__)
-        for name, parameter in inspect.signature(kind.__init__).parameters.items()
-        if name in model.hparams and parameter.default is not parameter.empty
-    }
+    defaults = {name: it for name, it in constructor_defaults(type(model)).items() if name in model.hparams}
     theirs = checkpoint["network"], defaults | checkpoint["hyper_parameters"]
     return theirs == (class_path(model), dict(model.hparams))
+
+
+def _shapes(weights: Mapping[str, torch.Tensor]) -> dict[str, list[int]]:
+    return {name: list(tensor.shape) for name, tensor in weights.items()}
 
 
 def network_weights(state_dict: dict[str, Any]) -> dict[str, Any]:

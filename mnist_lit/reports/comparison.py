@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mnist_lit.config.options import is_compared
+from mnist_lit.config.options import comparable, is_compared
 from mnist_lit.errors import UserError
 from mnist_lit.evaluation.statistics import mcnemar_p, student_t
 from mnist_lit.reports.leaderboard import GROUPS, build_leaderboard
@@ -101,17 +101,19 @@ def _adjust_p(pairs: Sequence[Pair]) -> tuple[Pair, ...]:
 def _find_differences(runs: Sequence[Run]) -> dict[str, tuple[Any, ...]]:
     """The choices in config groups, and the options. A choice stands for the name or class in its group."""
     choices = {group: tuple(run.choices.get(group) for run in runs) for group in GROUPS}
-    different: dict[str, tuple[Any, ...]] = {group: values for group, values in choices.items() if _differ(values)}
+    different: dict[str, tuple[Any, ...]] = {
+        group: values for group, values in choices.items() if _differ(group, values)
+    }
     explained = {f"{group}.{name}" for group in different for name in ("name", "_target_")}
     for option in dict.fromkeys(name for run in runs for name in run.options):
         values = tuple(run.options.get(option) for run in runs)
-        if _differ(values) and option not in explained and is_compared(option):
+        if _differ(option, values) and option not in explained and is_compared(option):
             different[option] = values
     return different
 
 
-def _differ(values: Sequence[Any]) -> bool:
-    return any(value != values[0] for value in values)
+def _differ(name: str, values: Sequence[Any]) -> bool:
+    return len({comparable(name, value) for value in values}) > 1
 
 
 def _estimate_seed_std(compared: Sequence[Run], others: Iterable[Run]) -> tuple[float | None, int]:

@@ -133,7 +133,7 @@ def read_mistakes(run: Run) -> dict[str, Any]:
     wrong = np.flatnonzero(label != prediction)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][:MOST_MISTAKES]
     matrix = confusion_matrix(label, prediction)
-    images, labels = read_test_images(run.folder, str(run.options.get("data.name")))
+    images, labels = read_test_images(run.folder)
     known = len(worst) > 0 and np.array_equal(labels[: len(label)], label)
     return {
         "classes": run.classes,
@@ -147,21 +147,21 @@ def read_mistakes(run: Run) -> dict[str, Any]:
     }
 
 
-_test_images: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # data set → images and labels
+_test_images: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # section `data` of the config → images and labels
 
 
-def read_test_images(folder: Path, data: str) -> tuple[np.ndarray, np.ndarray]:
+def read_test_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Test images [n, 28, 28] uint8 and labels [n] of the run's data set; none if they are not on this machine."""
-    if data not in _test_images:
-        from mnist_lit.build import build  # imports torch
-        from mnist_lit.evaluation.run_evaluation import recorded_config
+    from mnist_lit.build import build  # imports torch
+    from mnist_lit.evaluation.run_evaluation import recorded_config
 
-        _test_images[data] = np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.int64)
-        with suppress(Exception):  # a data set from outside the package can raise anything
-            # without prepare_data, which downloads what is missing
-            test = build(recorded_config(folder / CHECKPOINTS / BEST).data, "data").load().test
-            _test_images[data] = test.images.squeeze(1).numpy(), test.labels.numpy()
-    return _test_images[data]
+    with suppress(Exception):  # a data set from outside the package can raise anything
+        data = recorded_config(folder / CHECKPOINTS / BEST).data
+        if repr(data) not in _test_images:
+            test = build(data, "data").load().test  # without prepare_data, which downloads what is missing
+            _test_images[repr(data)] = test.images.squeeze(1).numpy(), test.labels.numpy()
+        return _test_images[repr(data)]
+    return np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.int64)
 
 
 def _to_data_uri(pixels: np.ndarray) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from mnist_lit.commands import name_program
-from mnist_lit.config.options import compared_options
+from mnist_lit.config.options import comparable, compared_options
 from mnist_lit.errors import UserError
 from mnist_lit.evaluation.statistics import ensemble_accuracy, student_t, wilson_interval
 from mnist_lit.reports.run_reader import (
@@ -225,7 +225,8 @@ def sort_rows(boards: Sequence[Leaderboard], name: str) -> list[Leaderboard]:
 
 def _configuration(run: Run) -> str:
     """Equal for runs that belong in one row."""
-    return repr([*sorted(_options_but_seed(run).items()), run.choices.get("experiment")])
+    options = [(name, comparable(name, value)) for name, value in sorted(_options_but_seed(run).items())]
+    return repr([*options, run.choices.get("experiment")])
 
 
 def _options_but_seed(run: Run) -> dict[str, Any]:
@@ -243,7 +244,7 @@ def _find_columns(rows: Sequence[Row]) -> dict[str, Callable[[Row], Any]]:
     def add(name: str, value: Callable[[Row], Any], *explained_by: str) -> None:
         values: dict[tuple[str | None, ...], set[str]] = defaultdict(set)
         for row in rows:
-            values[tuple(row.choices.get(group) for group in explained_by)].add(repr(value(row)))
+            values[tuple(row.choices.get(group) for group in explained_by)].add(comparable(name, value(row)))
         if any(len(different) > 1 for different in values.values()):
             columns[name] = value
 

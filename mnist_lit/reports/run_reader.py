@@ -184,7 +184,10 @@ def _is_met(value: Any, sign: str, text: str) -> bool:
         return (text in map(str, value)) == (sign == "=")
     try:
         wanted: Any = yaml.safe_load(text)
-        wanted = float(text) if isinstance(value, float) else wanted  # YAML reads 1e-3 as text
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            wanted = float(text)  # YAML reads 1e-3 as text
+        elif isinstance(value, str) and not isinstance(wanted, str):
+            wanted = text  # and 2026-11-20 as a date
         return bool(COMPARISONS[sign](value, wanted)) or (sign == "=" and str(value) == text)
     except (TypeError, ValueError, yaml.YAMLError):
         return sign == "!="

@@ -102,7 +102,7 @@ def print_boards(boards: Sequence[Leaderboard], problems: Sequence[str], top: in
     if reason := explain_order(boards):
         console.print(reason, end="\n\n")
     for board in boards:
-        console.print(build_table(board, console, top) if board.rows else f"{board.title}: no completed runs")
+        console.print(build_table(board, console, top) if board.rows else Text(f"{board.title}: no completed runs"))
         for title, text in list_footnotes(board):
             console.print(f"{title}\n{text}", soft_wrap=True, markup=False, highlight=False)
         console.print()
@@ -134,7 +134,8 @@ def _build_table(board: Leaderboard, top: int | None, hidden: Collection[str], m
         caption.append(f"Not shown in a narrow terminal: {', '.join(missing)}.")
     if merged:
         caption.append(describe_usual_options(board))
-    table = Table(title=board.title or None, caption=" ".join(caption))
+    title = Text(board.title, "table.title") if board.title else None
+    table = Table(title=title, caption=Text(" ".join(caption), "table.caption"))
     for heading in headings:
         left = heading in ("experiment", "published", "options", "tags", "folder") or heading in board.headings.values()
         wraps = heading == "options"
@@ -145,7 +146,7 @@ def _build_table(board: Leaderboard, top: int | None, hidden: Collection[str], m
             overflow="fold" if wraps else "ellipsis",
         )
     for row in rows:
-        table.add_row(*(row[heading] for heading in headings))
+        table.add_row(*(Text(row[heading]) for heading in headings))
     return table
 
 
@@ -223,7 +224,7 @@ def build_comparison(comparison: Comparison) -> Group:
         numbers = range(start, min(start + MOST_RUNS, len(runs)))
         table = Table("", *(f"run {number + 1}" for number in numbers), title="What differs")
         for name, values in comparison.options.items():
-            table.add_row(name, *(format_option(name, values[number]) for number in numbers))
+            table.add_row(name, *(Text(format_option(name, values[number])) for number in numbers))
         table.add_section()
         for name in RESULTS[:-1]:
             table.add_row(name, *(format_option(name, runs[number].result[name]) for number in numbers))

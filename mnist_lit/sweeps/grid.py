@@ -2,7 +2,6 @@
 and compares them."""
 
 import sys
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -27,12 +26,12 @@ from mnist_lit.sweeps.job_progress import (
     warn_about_digits,
 )
 from mnist_lit.sweeps.job_run import (
-    is_running,
     mark_for_rerun,
     read_finished,
     record_failure,
     run_sweep_job,
     stopping_jobs,
+    wait_for_jobs,
 )
 from mnist_lit.sweeps.sweep_folder import open_folder, remove_if_unused, removing_if_unused, resume_command
 
@@ -122,8 +121,7 @@ def launch(config: DictConfig, context: HydraContext, folder: Path, jobs: Sequen
             launcher.launch(overrides, initial_job_idx=0)
     except Exception as error:
         message = describe_disk_error(error) or f"{type(error).__name__}: {error}"
-    while any(is_running(folder / job.folder) for job in jobs):
-        time.sleep(0.5)
+    wait_for_jobs([folder / job.folder for job in jobs])
     return message
 
 

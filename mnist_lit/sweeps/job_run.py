@@ -15,7 +15,7 @@ import rich
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from mnist_lit.console import ConsoleHandler
+from mnist_lit.console import ConsoleHandler, print_line
 from mnist_lit.errors import describe_disk_error
 from mnist_lit.process import RunInterrupted, handler_replaced, importing, raise_on_signal, stopping_with_parent
 from mnist_lit.run_folder import CONFIG, FINISHED, FolderInUse, lock_folder, read_result, write_result
@@ -24,6 +24,7 @@ from mnist_lit.sweeps.sweep_folder import restore_job_config
 if TYPE_CHECKING:
     from lightning.pytorch import Callback
 
+PATIENCE = 10  # seconds before a line says what a sweep waits for
 SHUTDOWN_TIME = 30  # seconds that a worker has to write its checkpoint and stop
 
 
@@ -108,13 +109,29 @@ def read_finished(folder: Path) -> dict[str, Any] | None:
 
 def is_running(folder: Path) -> bool:
     """True if another process works in the folder."""
-    if not folder.exists():
-        return False
-    try:
-        with lock_folder(folder):
-            return False
-    except FolderInUse:
-        return True
+    return who_is_running(folder) is not None
+
+
+def who_is_running(folder: Path) -> FolderInUse | None:
+    """What says who works in the folder; None if no other process does."""
+    if folder.exists():
+        try:
+            with lock_folder(folder):
+                pass
+        except FolderInUse as in_use:
+            return in_use
+    return None
+
+
+def wait_for_jobs(folders: Sequence[Path]) -> None:
+    """Wait until no process works in the folders. A process that was killed on another computer may have left its lock
+    there: after a while, a line says who holds it, and which file to delete."""
+    told = time.monotonic() + PATIENCE
+    while running := [who for folder in folders if (who := who_is_running(folder))]:
+        if time.monotonic() > told:
+            print_line(f"waiting: {running[0]}")
+            told = float("inf")
+        time.sleep(0.5)
 
 
 def mark_for_rerun(folder: Path) -> None:

@@ -12,6 +12,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from rich.table import Table
+from rich.text import Text
 
 from mnist_lit.atomic_io import write_text
 from mnist_lit.commands import report_command, run_command
@@ -59,7 +60,7 @@ def build_table(study: optuna.Study, objectives: Sequence[str], keys: list[str])
     largest_first = study.directions[0] == StudyDirection.MAXIMIZE
     rows = Table("trial", *keys, *objectives)
     for trial in sorted(shown, key=lambda trial: trial.values[0], reverse=largest_first)[:MOST_ROWS]:
-        params = [format_value(trial.params[key]) for key in keys]
+        params = [Text(format_value(trial.params[key])) for key in keys]
         rows.add_row(str(first_number(trial)), *params, *(f"{value:.4g}" for value in trial.values))
     return rows
 

@@ -13,10 +13,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from mnist_lit.atomic_io import soft_lock_path, write_text
 from mnist_lit.commands import resume_sweep_command, typed_overrides
 from mnist_lit.config import SweepSection, TrainConfig, parse_config
-from mnist_lit.config.checks import show
+from mnist_lit.config.checks import CLASS_SECTIONS, show
 from mnist_lit.config.options import compared_options, flatten, is_changeable
 from mnist_lit.errors import UserError
 from mnist_lit.preflight import check_values, chosen_by_user, without_mnist
+from mnist_lit.process import importing
 from mnist_lit.run_folder import LOCK, SWEEP, claim_folder
 from mnist_lit.sweeps.grid_jobs import Job, configs_of
 
@@ -85,19 +86,31 @@ def read_configs(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def check_same_configs(place: str, before: Iterable[Mapping[str, Any]], now: Iterable[Mapping[str, Any]]) -> None:
-    """Raises UserError if the same overrides mean something else now: somebody has edited the files in conf/."""
+    """Raises UserError if the same overrides mean something else now: somebody has edited the files in conf/. An option
+    that is newer than the sweep may have its default."""
     changes = dict[str, None]()  # an ordered set
     for old_config, new_config in zip(before, now, strict=True):
         old, new = lasting_options(old_config), lasting_options(new_config)
         for key in dict.fromkeys([*old, *new]):
             was, is_now = (show(config[key]) if key in config else "nothing" for config in (old, new))
-            if was != is_now:
+            if was != is_now and (key in old or not has_default(new_config, key)):
                 changes[f"{key}: was {was}, is now {is_now}"] = None
     if changes:
         raise UserError(
             "\n".join([f"{place}: the files of the config have changed since it began", *changes])
             + "\nUndo these changes, or start a new sweep"
         )
+
+
+def has_default(config: Mapping[str, Any], key: str) -> bool:
+    """Whether a class's option has the default of its constructor."""
+    section, _, option = key.partition(".")
+    if section not in CLASS_SECTIONS or option not in (options := dict(config[section])):
+        return False
+    with importing():
+        from mnist_lit.build import constructor_defaults, import_class
+    defaults = constructor_defaults(import_class(options.pop("_target_"), section, options))
+    return option in defaults and bool(defaults[option] == options[option])
 
 
 def lasting_options(config: Mapping[str, Any]) -> dict[str, Any]:

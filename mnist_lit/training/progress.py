@@ -14,6 +14,7 @@ from lightning.pytorch.utilities.model_summary import ModelSummary
 from rich import box as boxes
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 from torch import nn
 
 from mnist_lit.config import TrainConfig
@@ -78,7 +79,7 @@ def layer_table(model: DigitClassifier) -> Table:
     for name, module in leaves:
         shape = shapes.get(f"network.{name}" if name else "network", "?")
         count = sum(parameter.numel() for parameter in module.parameters())
-        table.add_row(_format_layer(module), _format_shape(shape), f"{count:,}" if count else "")
+        table.add_row(Text(_format_layer(module)), _format_shape(shape), f"{count:,}" if count else "")
     table.add_section()
     table.add_row("total", "", f"{model.parameter_count:,}")
     return table
@@ -92,12 +93,12 @@ def print_end(config: TrainConfig, folder: Path, result: dict[str, Any]) -> None
     if reference and reference.loop_acc:
         table.add_row("the article's own loop", f"{reference.loop_acc:.2%}")
     if reference and reference.published:
-        table.add_row("printed in the article", reference.published)
+        table.add_row("printed in the article", Text(reference.published))
     table.add_row(
         "validation accuracy", f"{result['val_acc']:.2%}  (epoch {result['best_epoch']} of {result['epochs']})"
     )
     fallback = "  NOT MNIST, which was not available" if result["data"]["fallback"] else ""
-    table.add_row("data", f"{result['data']['name']}, {result['data']['test_size']:,} test images{fallback}")
+    table.add_row("data", Text(f"{result['data']['name']}, {result['data']['test_size']:,} test images{fallback}"))
     for option, limit in result["limited"].items():
         table.add_row("limited", f"{option}={limit}")
     table.add_row("parameters", f"{result['params']:,}")

@@ -48,6 +48,12 @@ def resumed_config(folder: Path, overrides: list[str], composed: Mapping[str, An
             )
         elif is_changeable(key):
             _set(changed, key, given)
+    classes, before = _classes(changed["callbacks"]), _classes(own["callbacks"])
+    objections += [
+        f"callbacks.{name}: a resumed run keeps the callbacks of its classes, because they can change the weights"
+        for name in dict.fromkeys([*classes, *before])
+        if classes.get(name) != before.get(name) and not objections
+    ]
     if objections:
         raise UserError("\n".join([*objections, f"What may change: {', '.join(marked_options(CHANGEABLE))}"]))
     _check_epochs(folder, own, changed)

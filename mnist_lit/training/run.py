@@ -118,12 +118,16 @@ def fit(trainer: Trainer, model: DigitClassifier, data: DigitDataModule, checkpo
     except RunInterrupted:
         raise
     except SystemExit as error:
+        if _passes(error, "submitit.", ""):  # Slurm has stopped the job and starts it again
+            raise
         raise UserError(f"a class of the config ended the training: {describe_error(error)}") from error
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        if checkpoint is None or not _comes_from_restoring(error):
+        if checkpoint is None or not _passes(error, checkpoint_connector.__name__, ("resume", "restore", "_restore")):
             raise
         raise UserError(f"{checkpoint}: does not fit this run: {error}") from error
     last = _callback(trainer, LastCheckpoint).best_model_path
+    if checkpoint and read_checkpoint(checkpoint)["global_step"] == trainer.global_step:
+        return  # it made no step
     if last and not _same_weights(model, read_checkpoint(last)["state_dict"]):
         log.warning(
             "A callback has changed the weights after the last checkpoint. The test uses the best checkpoint, which "
@@ -131,10 +135,13 @@ def fit(trainer: Trainer, model: DigitClassifier, data: DigitDataModule, checkpo
         )
 
 
-def _comes_from_restoring(error: Exception) -> bool:
-    """Whether Lightning was restoring the checkpoint when the error came."""
+def _passes(error: BaseException, module: str, function: str | tuple[str, ...]) -> bool:
+    """Whether the error comes from, or through, a function of the module. Both are the beginnings of names."""
     frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-    return any(frame.f_globals.get("__name__") == checkpoint_connector.__name__ for frame in frames)
+    return any(
+        frame.f_globals.get("__name__", "").startswith(module) and frame.f_code.co_name.startswith(function)
+        for frame in frames
+    )
 
 
 def evaluate_best(trainer: Trainer, model: DigitClassifier, data: DigitDataModule) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from mnist_lit.cli import app
 from mnist_lit.digits.trained_network import CheckpointNetwork, OnnxNetwork, open_network
 from mnist_lit.errors import UserError
 from tests.configs import PROJECT
+from tests.conftest import TINY, Outcome
 from tests.digits.picture_styles import STYLES
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
@@ -25,6 +27,25 @@ sys.modules.update(dict.fromkeys({missing}))
 sys.argv = ['mnist-lit', *{arguments}]
 from mnist_lit.cli import main
 main()
+"""
+
+
+DEPENDS_ON_VALUES = """
+from torch import nn
+
+from mnist_lit.models import DigitClassifier
+
+
+class Layers(nn.Linear):
+    def forward(self, images):
+        images = images.flatten(1)
+        return super().forward(images) if images.mean() > 0 else super().forward(-images)
+
+
+class Depends(DigitClassifier):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.network = Layers(784, 10)
 """
 
 
@@ -179,3 +200,19 @@ def test_an_onnx_file_of_another_program_is_refused(tmp_path: Path) -> None:
     onnx.save(helper.make_model(graph), tmp_path / "other.onnx")
     with pytest.raises(UserError, match="not a model that mnist-lit has exported"):
         open_network(tmp_path / "other.onnx")
+
+
+def test_a_network_that_torch_cannot_export_is_one_clear_error(
+    train_py: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bad_network.py").write_text(DEPENDS_ON_VALUES, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = ["model._target_=bad_network.Depends", "~model.hidden", "~model.activation"]
+    done = train_py(*TINY, *own, PYTHONPATH=str(tmp_path))
+    assert done.code == 0, done.output
+    for form in ("onnx", "pt2"):
+        path = tmp_path / f"x.{form}"
+        exported = CliRunner().invoke(app, ["export", str(done.folder), "--format", form, "--out", str(path)])
+        assert isinstance(exported.exception, UserError), exported.output
+        assert "cannot export this network" in str(exported.exception)
+        assert not path.exists()

@@ -77,3 +77,13 @@ def test_the_drawing_rotates_long_names() -> None:
         draw_confusion_matrix(axes, confusion_matrix(LABELS, PREDICTIONS), classes)
         assert [label.get_text() for label in axes.get_xticklabels()] == list(classes)
         assert {label.get_rotation() for label in axes.get_xticklabels()} == {rotation}
+
+
+@pytest.mark.parametrize("names", [["$", "$$", "$$$"], ["$0-$10", "$10-$20", "a_b^c"], ["x" * 200, "b", "c"]])
+def test_every_class_name_can_be_drawn(names: list[str]) -> None:
+    classes = [*names, *"3456789"]
+    axes = Figure(figsize=(2, 2)).add_subplot()
+    draw_confusion_matrix(axes, np.eye(10, dtype=int), classes)
+    axes.figure.canvas.draw()  # type: ignore[attr-defined]
+    drawn = [label.get_text().replace(r"\$", "$") for label in axes.get_xticklabels()]
+    assert drawn == classes

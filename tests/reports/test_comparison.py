@@ -99,3 +99,11 @@ def test_the_words_of_lessons_and_where_the_data_are_make_no_difference(tmp_path
         write_predictions(write_run(tmp_path / str(number), lr=0.1 + number, config=config), np.arange(10) < 9)
     compared = compare_runs([read_run(tmp_path / "0"), read_run(tmp_path / "1")])
     assert compared.options == {"optimizer.lr": (0.1, 1.1)}
+
+
+def test_one_batch_differs_from_all_batches(tmp_path: Path) -> None:
+    for number, limit in enumerate((1, 1.0)):
+        trainer = {"limit_train_batches": limit}
+        write_predictions(write_run(tmp_path / str(number), config={"trainer": trainer}), np.arange(10) < 9)
+    compared = compare_runs([read_run(tmp_path / "0"), read_run(tmp_path / "1")])
+    assert list(compared.options) == ["trainer.limit_train_batches"]

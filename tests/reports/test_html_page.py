@@ -246,7 +246,7 @@ def test_a_page_downloads_no_images(tmp_path: Path, mirror: Any, monkeypatch: py
     monkeypatch.delenv("MNIST_LIT_DATA", raising=False)
     server = mirror(tmp_path)
     write_config(tmp_path, compose_config(f"data.root={tmp_path / 'nowhere'}", f"data.mirrors=['{server.url}']"))
-    images, labels = read_test_images(tmp_path, "the same data")
+    images, labels = read_test_images(tmp_path)
     assert (len(images), len(labels), server.requests) == (0, 0, [])
     assert not (tmp_path / "nowhere").exists()
 
@@ -260,3 +260,16 @@ def test_the_filter_of_a_row_knows_all_its_options(tmp_path: Path) -> None:
     rows = [set(text.split()) for text in re.findall(r'data-options="([^"]*)"', write_page(tmp_path))]
     assert sorted("lr=0.1" in row for row in rows) == [False, True, True], "most rows have it, and the filter finds it"
     assert sum("hidden=[64,64]" in row for row in rows) == 2
+
+
+@pytest.mark.mnist
+def test_a_run_whose_images_are_gone_hides_those_of_no_other_run(
+    tmp_path: Path, mnist_root: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MNIST_LIT_DATA", raising=False)
+    counts = []
+    for name, root in (("gone", str(tmp_path / "nowhere")), ("there", mnist_root)):
+        (tmp_path / name).mkdir()
+        write_config(tmp_path / name, compose_config(f"data.root='{root}'"))
+        counts.append(len(read_test_images(tmp_path / name)[0]))
+    assert counts == [0, 10_000]

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from mnist_lit.config.options import comparable
 from mnist_lit.config.schema import MNIST_MODULE
 from mnist_lit.errors import UserError
 from mnist_lit.reports.html_page import render_page
 from mnist_lit.reports.leaderboard import build_leaderboard, build_leaderboards, sort_rows
 from mnist_lit.reports.run_reader import filter_runs, find_runs, parse_since
-from tests.reports.written_runs import write_grid, write_run, write_search
+from tests.reports.written_runs import ADAM, write_grid, write_run, write_search
 
 
 def test_a_row_groups_seeds_and_has_mean_deviation_and_interval(outputs: Path) -> None:
@@ -134,15 +135,17 @@ def test_rows_are_sorted_by_results_and_by_options(tmp_path: Path) -> None:
     [
         (["model=mlp"], "b"), (["model!=mlp"], "ac"), (["lr<0.1"], "a"), (["optimizer.lr>=1e-1"], "bc"),
         (["val_acc>0.9"], "c"), (["tags=lecture"], "c"), (["status=failed"], "b"), (["lr>0.01", "model=cnn"], "c"),
-        (["lr=0.10"], "bc"), (["model = cnn"], "ac"),
+        (["lr=0.10"], "bc"), (["model = cnn"], "ac"), (["params<=1e1"], "abc"), (["params>9.5e0"], "abc"),
+        (["started>=2026-11-20"], "c"), (["started<2026-11-20"], "ab"),
     ],
 )  # fmt: skip
 def test_runs_are_filtered_by_results_choices_options_and_tags(
     tmp_path: Path, conditions: list[str], names: str
 ) -> None:
-    write_run(tmp_path / "a")
-    write_run(tmp_path / "b", choices={"model": "mlp"}, lr=0.1, status="failed")
-    write_run(tmp_path / "c", val_acc=0.95, lr=0.1, tags=["lecture", "short"])
+    early, late = "2026-11-19T08:00:00", "2026-11-20T08:00:00"
+    write_run(tmp_path / "a", started=early)
+    write_run(tmp_path / "b", choices={"model": "mlp"}, lr=0.1, status="failed", started=early)
+    write_run(tmp_path / "c", val_acc=0.95, lr=0.1, tags=["lecture", "short"], started=late)
     kept = filter_runs(find_runs(tmp_path)[0], conditions)
     assert {run.folder.name for run in kept} == set(names)
 
@@ -190,3 +193,15 @@ def test_an_option_of_a_data_set_from_outside_makes_a_row_of_its_own(tmp_path: P
             write_run(tmp_path / target / folder, config={"data": data})
         board = build_leaderboard(find_runs(tmp_path / target)[0])
         assert len(board.rows) == rows
+
+
+def test_whole_and_other_numbers_are_equal_but_one_batch_is_not_all_batches(tmp_path: Path) -> None:
+    for number, decay in enumerate((0, 0.0)):
+        optimizer = {"_target_": ADAM, "lr": 0.001, "weight_decay": decay}
+        write_run(tmp_path / "a" / str(number), seed=number, config={"optimizer": optimizer})
+    (board,) = build_leaderboards(find_runs(tmp_path / "a")[0])
+    (row,) = board.rows
+    assert row.n == 2
+    assert comparable("optimizer.betas", [0, 0.5]) == comparable("optimizer.betas", [0.0, 0.5])
+    assert comparable("trainer.limit_train_batches", 1) != comparable("trainer.limit_train_batches", 1.0)
+    assert comparable("model.bias", True) != comparable("model.bias", 1)

@@ -11,12 +11,14 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from mnist_lit.api import Runs
 from mnist_lit.cli import app
+from mnist_lit.console import render_text, warning_box
 from mnist_lit.errors import UserError
 from mnist_lit.reports.comparison import compare_runs
 from mnist_lit.reports.leaderboard import Leaderboard, build_leaderboards
 from mnist_lit.reports.run_reader import find_runs, read_run
-from mnist_lit.reports.tables import build_table, format_csv, format_markdown
+from mnist_lit.reports.tables import build_comparison, build_table, format_csv, format_markdown
 from tests.reports.written_runs import (
     ADAM,
     CROSS_ENTROPY,
@@ -253,3 +255,22 @@ def test_damaged_predictions_are_treated_as_missing(damage: Callable[[bytes], by
     done = CliRunner().invoke(app, ["compare", str(tmp_path / "0"), str(tmp_path / "1")])
     assert isinstance(done.exception, UserError)
     assert "no predictions to compare" in str(done.exception)
+
+
+BRACKETS = ["cnn [wide]", "[/x]", ":smile:", "[bold]x"]
+
+
+@pytest.mark.parametrize("name", BRACKETS)
+def test_a_table_shows_a_text_as_it_is(name: str, tmp_path: Path) -> None:
+    folders = [tmp_path / name.replace("/", "") / str(number) for number in range(2)]
+    for number, folder in enumerate(folders):
+        write_run(
+            folder, tags=[name], lr=0.1 + number, config={"model": {"_target_": "x.Y", "kind": f"{name}{number}"}}
+        )
+        write_predictions(folder, np.arange(10) < 9)
+    runs = find_runs(tmp_path)[0]
+    (board,) = build_leaderboards(runs)
+    assert name in print_table(board, 200)
+    assert name in render_text(build_comparison(compare_runs(runs)), 200)
+    assert name in repr(Runs(runs))
+    assert name in warning_box("title", name)

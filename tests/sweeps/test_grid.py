@@ -25,9 +25,11 @@ from mnist_lit import run_folder
 from mnist_lit.commands import quote_for_hydra
 from mnist_lit.errors import UserError
 from mnist_lit.models.checkpoint_file import load_classifier, weights_digest
+from mnist_lit.sweeps import job_run
 from mnist_lit.sweeps.grid_jobs import Job, plan_grid
 from mnist_lit.sweeps.job_run import is_running
-from tests.configs import PROJECT
+from mnist_lit.sweeps.sweep_folder import check_same_configs, dump_configs
+from tests.configs import PROJECT, compose_config
 from tests.conftest import TINY, Outcome, Run
 
 Command = Callable[..., Outcome]
@@ -518,3 +520,33 @@ def test_a_folder_that_cannot_be_locked_is_an_error_and_not_a_running_job(
     monkeypatch.setattr(run_folder, "lock_file", lambda path, timeout=0: (_ for _ in ()).throw(read_only))
     with pytest.raises(UserError, match="cannot be written: Read-only file system"):
         is_running(tmp_path)
+
+
+def test_an_option_that_is_newer_than_the_sweep_may_have_its_default() -> None:
+    (now,) = dump_configs([compose_config("model=convnet", "data=digits")])
+    before = now | {"model": {name: value for name, value in now["model"].items() if name != "padding"}}
+    check_same_configs("sweep.resume=x", [before], [now])
+    other = now | {"model": now["model"] | {"padding": 0}}
+    with pytest.raises(UserError, match=r"model\.padding: was nothing, is now 0"):
+        check_same_configs("sweep.resume=x", [before], [other])
+
+
+HOLDS_LOCK = """
+import sys, time
+from pathlib import Path
+from mnist_lit.run_folder import lock_folder
+with lock_folder(Path(sys.argv[1])):
+    print("locked", flush=True)
+    time.sleep(2)
+"""
+
+
+def test_a_sweep_says_what_it_waits_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    """As after a job that was killed on another computer, until somebody deletes its lock."""
+    monkeypatch.setattr(job_run, "PATIENCE", 0)
+    holder = subprocess.Popen([sys.executable, "-c", HOLDS_LOCK, str(tmp_path)], stdout=subprocess.PIPE)
+    assert holder.stdout
+    holder.stdout.readline()
+    job_run.wait_for_jobs([tmp_path])
+    assert holder.wait() == 0
+    assert capsys.readouterr().out.count(f"waiting: {tmp_path} is in use") == 1

@@ -16,8 +16,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.trainer.states import TrainerFn
+from omegaconf import OmegaConf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
 
@@ -25,8 +27,9 @@ from mnist_lit.errors import UserError
 from mnist_lit.models import DigitClassifier
 from mnist_lit.models.checkpoint_file import load_classifier, read_checkpoint, weights_digest
 from mnist_lit.process import RunInterrupted
-from mnist_lit.run_folder import BEST, CHECKPOINTS, LAST, RESULT
+from mnist_lit.run_folder import BEST, CHECKPOINTS, LAST, RESULT, read_result, write_config
 from mnist_lit.training import checkpoints
+from mnist_lit.training.resume import resumed_config
 from mnist_lit.training.run import train
 from tests.configs import PROJECT, compose_config
 from tests.conftest import OFFLINE, TINY, Outcome, Run, launch
@@ -507,3 +510,69 @@ def test_a_run_without_last_ckpt_that_resumes_at_its_end_has_it_again(run: Calla
     result = train(compose_config(*TINY, "trainer.max_epochs=1", "callbacks=none"), done.folder, {}, resume=True)
     assert result["status"] == "completed"
     assert weights_digest(load_classifier(last)) == expected
+
+
+AVERAGE = "{_target_: lightning.pytorch.callbacks.EMAWeightAveraging, decay: 0.5}"
+NEVER = "{_target_: lightning.pytorch.callbacks.Timer}"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "named"),
+    [
+        ([f"+callbacks.average={AVERAGE}"], ["+callbacks.average=null"], "average"),
+        ([], [f"+callbacks.average={AVERAGE}"], "average"),
+        ([f"+callbacks.average={AVERAGE}"], ["callbacks=none"], "average"),
+        ([f"+callbacks.average={AVERAGE}"], [f"+callbacks.other={NEVER}"], "other"),
+        ([f"+callbacks.average={AVERAGE}"], ["callbacks.graph=false"], None),
+        ([], ["callbacks=all"], None),
+    ],
+)
+def test_a_resumed_run_keeps_the_callbacks_of_its_classes(
+    before: list[str], after: list[str], named: str | None, tmp_path: Path
+) -> None:
+    write_config(tmp_path, compose_config(*TINY, "scheduler=none", *before))
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        composed = OmegaConf.to_container(compose("train", after), resolve=True)
+    assert isinstance(composed, dict)
+    longer = [*after, "trainer.max_epochs=9"]
+    composed["trainer"]["max_epochs"] = 9
+    if named is None:
+        assert resumed_config(tmp_path, longer, composed).trainer.max_epochs == 9
+        return
+    with pytest.raises(UserError, match=f"callbacks.*{named}"):
+        resumed_config(tmp_path, longer, composed)
+
+
+class FailsToSave(Callback):
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        raise IndexError("no such epoch")
+
+
+def test_an_error_of_writing_a_checkpoint_is_not_one_of_the_old_checkpoint(run: Callable[..., Run]) -> None:
+    done = run("scheduler=none")
+    longer = compose_config(*TINY, "scheduler=none", "trainer.max_epochs=3")
+    with pytest.raises(IndexError, match="no such epoch"):
+        train(longer, done.folder, {}, resume=True, callbacks=[FailsToSave()])
+
+
+def test_no_warning_of_changed_weights_after_a_resume_at_the_end(
+    run: Callable[..., Run], caplog: pytest.LogCaptureFixture
+) -> None:
+    options = ["scheduler=none", f"+callbacks.average={AVERAGE}"]
+    done = run(*options)
+    result = train(compose_config(*TINY, *options), done.folder, {}, resume=True)
+    assert result["test_acc"] == done.result["test_acc"]
+    assert "has changed the weights" not in caplog.text
+
+
+class Requeued(Callback):
+    """As submitit does in a job that Slurm stops and starts again."""
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        exec(compile("import sys\nsys.exit(-1)", "job_environment.py", "exec"), {"__name__": "submitit.core"})
+
+
+def test_a_job_that_slurm_starts_again_is_interrupted(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit):
+        train(compose_config(*TINY), tmp_path, {}, callbacks=[Requeued()])
+    assert read_result(tmp_path)["status"] == "interrupted"

@@ -11,9 +11,18 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from mnist_lit.build import build_data
+from mnist_lit import DIGITS
+from mnist_lit.build import build_data, build_model
+from mnist_lit.errors import UserError
 from mnist_lit.evaluation.run_evaluation import evaluate_run
-from mnist_lit.models.checkpoint_file import load_classifier, weights_digest
+from mnist_lit.models.checkpoint_file import (
+    load_classifier,
+    network_weights,
+    read_checkpoint,
+    read_initial_weights,
+    weights_digest,
+    write_checkpoint,
+)
 from mnist_lit.run_folder import BEST, CHECKPOINTS, LAST
 from mnist_lit.training.run import train
 from tests.configs import compose_config
@@ -176,3 +185,17 @@ def test_a_preset_of_ones_own_that_tries_one_run_is_no_job_of_a_sweep(script: Sc
     assert done.code == 1
     assert "trainer.fast_dev_run=true: tries one run; leave out -m" in done.output
     assert not (tmp_path / "outputs").exists()
+
+
+def test_weights_of_other_names_or_shapes_are_an_error(run: Start) -> None:
+    """As after a change of a network's class, whose options stay the same."""
+    best = run().folder / CHECKPOINTS / BEST
+    model = build_model(compose_config(*TINY), steps_per_epoch=1)
+    checkpoint = read_checkpoint(best)
+    name = next(iter(network_weights(checkpoint["state_dict"])))
+    for change in ({f"{name}_old": torch.zeros(1)}, {name: torch.zeros(3, 3)}):
+        changed = {key: value for key, value in checkpoint["state_dict"].items() if key != name} | change
+        with best.open("wb") as stream:
+            write_checkpoint(checkpoint | {"state_dict": changed}, stream)
+        with pytest.raises(UserError, match="its weights do not fit this network"):
+            read_initial_weights(best, model, DIGITS)
