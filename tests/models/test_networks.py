@@ -29,7 +29,6 @@ LABELS = torch.tensor([3, 1, 4, 1, 5])
         ("convnet", 165_394),
         ("fast_cnn", 108_890),
         ("fast_cnn model.crop=2", 72_026),
-        ("convnet model.padding=0", 165_394),
     ],
 )
 def test_each_network_has_the_expected_number_of_parameters(name: str, parameters: int) -> None:

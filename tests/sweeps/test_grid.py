@@ -523,11 +523,11 @@ def test_a_folder_that_cannot_be_locked_is_an_error_and_not_a_running_job(
 
 
 def test_an_option_that_is_newer_than_the_sweep_may_have_its_default() -> None:
-    (now,) = dump_configs([compose_config("model=convnet", "data=digits")])
-    before = now | {"model": {name: value for name, value in now["model"].items() if name != "padding"}}
+    (now,) = dump_configs([compose_config("model=fast_cnn", "data=digits")])
+    before = now | {"model": {name: value for name, value in now["model"].items() if name != "crop"}}
     check_same_configs("sweep.resume=x", [before], [now])
-    other = now | {"model": now["model"] | {"padding": 0}}
-    with pytest.raises(UserError, match=r"model\.padding: was nothing, is now 0"):
+    other = now | {"model": now["model"] | {"crop": 2}}
+    with pytest.raises(UserError, match=r"model\.crop: was nothing, is now 2"):
         check_same_configs("sweep.resume=x", [before], [other])
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import yaml
+from torch import nn
 from typer.testing import CliRunner
 
 from mnist_lit.cli import app
@@ -89,19 +90,20 @@ def test_a_missing_option_gets_the_default_of_the_schema() -> None:
     assert read.callbacks.switches["graph"] is True
 
 
-class Wider(ConvNet):
+class Wider(FastCNN):
     """A network of one's own, whose option the checkpoints of an earlier day lack."""
 
-    def __init__(self, *, factor: int = 1, channels: list[int], **kwargs: Any) -> None:
-        super().__init__(channels=[factor * size for size in channels], **kwargs)
+    def __init__(self, *, factor: int = 1, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.network.append(nn.Linear(10, 10 * factor))
 
 
 NEWER_OPTIONS = [
-    (ConvNet, {"channels": [2]}, {"padding": 0}),
+    (ConvNet, {"channels": [2]}, {"dropout": 0.5}),
     (FastCNN, {}, {"crop": 2}),
     (CNN, {}, {"activation": "tanh"}),
-    (Wider, {"channels": [2]}, {"factor": 2}),
-    (Wider, {"channels": [2]}, {"padding": 0}),
+    (Wider, {}, {"factor": 2}),
+    (Wider, {}, {"crop": 2}),
 ]
 
 
@@ -117,11 +119,11 @@ def test_an_option_that_a_checkpoint_lacks_had_its_default(
 
 
 def test_a_run_from_before_an_option_is_resumed(run: Callable[..., Run]) -> None:
-    network = ["model=convnet", "model.channels=[2]", "scheduler=none"]
+    network = ["model=fast_cnn", "scheduler=none"]
     old = run(*network)
     last = old.folder / CHECKPOINTS / LAST
     checkpoint = read_checkpoint(last)
-    del checkpoint["hyper_parameters"]["padding"]
+    del checkpoint["hyper_parameters"]["crop"]
     with last.open("wb") as stream:
         write_checkpoint(checkpoint, stream)
     longer = train(compose_config(*TINY, *network, "trainer.max_epochs=3"), old.folder, {}, resume=True)
