@@ -118,7 +118,11 @@ def prepare_arguments(arguments: Sequence[str]) -> list[str]:
                 value = words.popleft()
                 flags.append(_to_absolute(value) if word in CONFIG_PATH else value)
     composes_one = "hydra.mode=RUN" in overrides or any(flag.partition("=")[0] in COMPOSES_ONE for flag in flags)
-    return [*flags, *(overrides if composes_one else _keep_below_swept_groups(overrides))]
+    if composes_one:
+        return [*flags, *overrides]
+    own = _parse_arguments(flags).config_dir
+    folders = [*([Path(own)] if own else []), CONFIG_FOLDER]
+    return [*flags, *_keep_below_swept_groups(overrides, folders)]
 
 
 def _to_absolute(config_path: str) -> str:
@@ -144,7 +148,8 @@ def prepare_override(text: str) -> str:
             isinstance(parsed.value(), str | None) or (name not in PATHS and parsed.is_sweep_override())
         )
         return text if may_stay else f"{key}={QuotedString(value, Quote.double).with_quotes()}"
-    if name.isidentifier() and (CONFIG_FOLDER / name).is_dir():
+    is_dict = parsed is not None and isinstance(parsed.value(), dict)  # options for the group, not a choice in it
+    if name.isidentifier() and (CONFIG_FOLDER / name).is_dir() and not is_dict:
         key = name  # `+experiment=NAME`: the defaults have this group already
     value = VARIABLE.sub(_read_variable, value)  # OmegaConf gives the value of a variable as text, not as a number
     if re.fullmatch(f"(?:{QUOTED_LIST}(?:,|$))+", value):
@@ -173,14 +178,14 @@ def _read_variable(match: re.Match[str]) -> str:
     return str(match[0]) if parsed is None or isinstance(parsed.value(), str) else str(value)
 
 
-def _keep_below_swept_groups(overrides: Sequence[str]) -> list[str]:
+def _keep_below_swept_groups(overrides: Sequence[str], folders: Sequence[Path]) -> list[str]:
     """`optimizer=sgd,rmsprop optimizer.momentum=0.5`: Hydra composes the config with the default optimizer first, which
     may not have the option. Written as `choice(0.5)`, the option is applied only when a job is composed, after its
     optimizer is chosen."""
     parsed = {text: parse_override(text) for text in overrides}
     swept = {it.key_or_group for it in parsed.values() if it and it.is_sweep_override()}
     for text in overrides:
-        swept |= _groups_of_lesson(text.removeprefix("sweep=")) if text.startswith("sweep=") else set()
+        swept |= _groups_of_lesson(text.removeprefix("sweep="), folders) if text.startswith("sweep=") else set()
 
     def keep(text: str) -> str:
         key, _, value = text.partition("=")
@@ -194,11 +199,11 @@ def _keep_below_swept_groups(overrides: Sequence[str]) -> list[str]:
     return [keep(text) for text in overrides]
 
 
-def _groups_of_lesson(name: str) -> set[str]:
-    """What conf/sweep/NAME.yaml sweeps."""
-    path = CONFIG_FOLDER / "sweep" / f"{name}.yaml"
+def _groups_of_lesson(name: str, folders: Sequence[Path]) -> set[str]:
+    """What sweep/NAME.yaml in the first of these config folders that has it sweeps."""
+    found = [path for folder in folders if (path := folder / "sweep" / f"{name}.yaml").is_file()]
     try:
-        params = OmegaConf.select(OmegaConf.load(path), "hydra.sweeper.params")
+        params = OmegaConf.select(OmegaConf.load(found[0]), "hydra.sweeper.params") if found else ()
     except (OSError, YAMLError):  # Hydra reports it
         return set()
     return set(map(str, params or ()))

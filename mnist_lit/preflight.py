@@ -52,6 +52,8 @@ class Preflight(Callback):
                     raise UserError(f"{override.input_line}: continues one run; leave out -m")
                 if override.key_or_group == "sweep" and override.is_sweep_override():
                     raise UserError(f"{override.input_line}: one at a time; each of them is several runs")
+                if override.key_or_group.startswith("sweep.") and override.is_sweep_override():
+                    raise UserError(f"{override.input_line}: takes one value; a list is written in brackets, [a,b]")
             check_working_folder(config)
             check_letters(config, config.sweep.resume or config.hydra.sweep.dir)
             sweeper = config.hydra.runtime.choices["hydra/sweeper"]

@@ -53,6 +53,7 @@ READ = [
     (["a=1", "--multirun", "--config-dir=y", "b=2"], ["--multirun", "--config-dir=y", "a=1", "b=2"]),
     (["a=1", "--cfg", "job", "-i", "b=2"], ["--cfg", "job", "--info=all", "a=1", "b=2"]),
     (["a=1", "--info", "defaults-tree", "b=2"], ["--info=defaults-tree", "a=1", "b=2"]),
+    (["+optimizer={foreach: true}"], ["+optimizer={foreach: true}"]),
     (["+experiment=cnn", "++model=cnn", "+callbacks.x.y=1"], ["experiment=cnn", "model=cnn", "+callbacks.x.y=1"]),
     (['model.hidden="[300,100]"'], ["model.hidden=[300,100]"]),
     (["'model.hidden=\"[300,100]\"'"], ["model.hidden=[300,100]"]),

@@ -1,5 +1,6 @@
 """The jobs of a grid. All of them are composed and checked before the first one starts."""
 
+import random
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -84,10 +85,20 @@ def list_choices(override: Override) -> list[str]:
         return [fixed]
     if not override.is_discrete_sweep():
         raise UserError(f"{override.input_line}: a grid cannot list an interval; search it with hydra/sweeper=optuna")
-    values = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
+    values = [f"{override.get_key_element()}={value}" for value in list_values(override)]
     if not values:
         raise UserError(f"{override.input_line}: there are no values to choose from")
     return values
+
+
+def list_values(override: Override) -> list[str]:
+    """The values of a sweep. `shuffle` gives the same order in each process, so that the sweep can be resumed."""
+    state = random.getstate()
+    random.seed(0)
+    try:
+        return list(override.sweep_string_iterator())
+    finally:
+        random.setstate(state)
 
 
 def check_jobs(config: DictConfig, context: HydraContext, jobs: Iterable[Job]) -> list[Job]:

@@ -109,11 +109,11 @@ def read_finished(folder: Path) -> dict[str, Any] | None:
 
 def is_running(folder: Path) -> bool:
     """True if another process works in the folder."""
-    return who_is_running(folder) is not None
+    return find_user(folder) is not None
 
 
-def who_is_running(folder: Path) -> FolderInUse | None:
-    """What says who works in the folder; None if no other process does."""
+def find_user(folder: Path) -> FolderInUse | None:
+    """The error that names the other process in the folder; None if there is none."""
     if folder.exists():
         try:
             with lock_folder(folder):
@@ -126,11 +126,11 @@ def who_is_running(folder: Path) -> FolderInUse | None:
 def wait_for_jobs(folders: Sequence[Path]) -> None:
     """Wait until no process works in the folders. A process that was killed on another computer may have left its lock
     there: after a while, a line says who holds it, and which file to delete."""
-    told = time.monotonic() + PATIENCE
-    while running := [who for folder in folders if (who := who_is_running(folder))]:
-        if time.monotonic() > told:
-            print_line(f"waiting: {running[0]}")
-            told = float("inf")
+    warn_at = time.monotonic() + PATIENCE
+    while in_use := next(filter(None, map(find_user, folders)), None):
+        if time.monotonic() > warn_at:
+            print_line(f"waiting: {in_use}")
+            warn_at = float("inf")
         time.sleep(0.5)
 
 

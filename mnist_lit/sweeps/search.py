@@ -41,8 +41,8 @@ from mnist_lit.sweeps.search_study import (
     open_study,
     requeue_lost_trials,
 )
-from mnist_lit.sweeps.search_trial import Objective, SearchStopped, TrialFailed
-from mnist_lit.sweeps.sweep_folder import dump_configs, open_folder, removing_if_unused, resume_command
+from mnist_lit.sweeps.search_trial import Objective, SearchStopped, StudyLost, TrialFailed
+from mnist_lit.sweeps.sweep_folder import JOURNAL, dump_configs, open_folder, removing_if_unused, resume_command
 
 
 def run_search(config: DictConfig, context: HydraContext, arguments: Sequence[str]) -> None:
@@ -57,6 +57,7 @@ def run_search(config: DictConfig, context: HydraContext, arguments: Sequence[st
         folder = open_folder(config, sweep, "search")
         with removing_if_unused(folder) if sweep.resume is None else nullcontext():
             lock = lock_folder(folder)
+            cut_journal(folder / JOURNAL)
             study = open_study(sweep, space, folder)
             requeue_lost_trials(study, folder, is_local(sweep))
     warn_about_digits(space.fixed)
@@ -82,6 +83,13 @@ def run_search(config: DictConfig, context: HydraContext, arguments: Sequence[st
         print_lesson(config.lesson, folder)
     if not is_complete:
         sys.exit(1)
+
+
+def cut_journal(path: Path) -> None:
+    """Remove a last line that a full disk or a power failure has cut off. The next line would be appended to it."""
+    if path.exists():
+        content = path.read_bytes()
+        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def check_space(config: DictConfig, context: HydraContext, sweep: SweepSection, space: SearchSpace) -> SearchSpace:
@@ -139,10 +147,20 @@ def run_trials_here(objective: Objective, worker: int = 0) -> None:
     while count_missing(study, objective.total):
         try:
             study.optimize(objective, n_trials=1, catch=(TrialFailed,))
-        except UnboundLocalError as error:  # Optuna raises it while it handles the error of its storage
-            if isinstance(error.__context__, LOST_STORAGE):
-                raise error.__context__ from None
+        except StudyLost as stop:
+            raise stop.error from None
+        except (UnboundLocalError, AssertionError) as error:  # of Optuna, while it handles the error of its storage
+            if cause := find_cause(error, LOST_STORAGE):
+                raise cause from None
             raise
+
+
+def find_cause(error: BaseException, kinds: tuple[type[Exception], ...]) -> BaseException | None:
+    """The first error of these kinds among those during which the error was raised."""
+    context = error.__context__
+    while context and not isinstance(context, kinds):
+        context = context.__context__
+    return context
 
 
 def run_workers(objective: Objective, workers: int) -> bool:

@@ -17,7 +17,7 @@ from optuna.distributions import (
 )
 
 from mnist_lit.errors import UserError
-from mnist_lit.sweeps.grid_jobs import fixed_text
+from mnist_lit.sweeps.grid_jobs import fixed_text, list_values
 
 Axis = CategoricalDistribution | IntDistribution | FloatDistribution
 
@@ -85,10 +85,14 @@ def _to_distribution(override: Override) -> Axis:
             values = list(value.range())  # in order, even if Hydra shall shuffle them
             if not values:
                 raise UserError(f"{override.input_line}: there are no values to choose from")
+            if "log" in value.tags and value.step != 1:
+                raise UserError(
+                    f"{override.input_line}: a logarithmic range has no step; leave it out, or list the values"
+                )
             return _to_numbers(values[0], values[-1], value.step, "log" in value.tags)
     except ValueError as error:  # from Optuna: the logarithm of 0, or an end before its start
         raise UserError(f"{override.input_line}: {error}") from error
-    return CategoricalDistribution(list(override.sweep_string_iterator()))
+    return CategoricalDistribution(list_values(override))
 
 
 def _to_numbers(low: Any, high: Any, step: Any, log: bool) -> Axis:

@@ -37,8 +37,15 @@ HEARTBEAT, GRACE_PERIOD = 30, 120  # seconds between two heartbeats, and without
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 warnings.filterwarnings("ignore", category=ExperimentalWarning)
-retry_once = RetryHeartbeatStaleTrialCallback(max_retry=1, inherit_intermediate_values=True)
-retry_always = RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
+retry = RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
+
+
+class Database(RDBStorage):
+    """A heartbeat that the database does not answer is left out. Optuna would send no other one."""
+
+    def record_heartbeat(self, trial_id: int) -> None:
+        with suppress(*LOST_STORAGE):
+            super().record_heartbeat(trial_id)
 
 
 def open_study(sweep: SweepSection, space: SearchSpace, folder: Path, worker: int = 0) -> optuna.Study:
@@ -85,18 +92,19 @@ def open_storage(sweep: SweepSection, folder: Path) -> BaseStorage:
         journal = str(folder / JOURNAL)  # Optuna's default lock is a symbolic link, which many systems lack
         return JournalStorage(JournalFileBackend(journal, lock_obj=JournalFileOpenLock(journal)))
     url = sweep.storage or f"sqlite:///{folder / STUDY}"
-    connection: dict[str, Any] = {}
+    connection: dict[str, Any] = {"pool_pre_ping": True}  # a connection may break between two trials
     if url.startswith("sqlite"):
         connection = {"connect_args": {"timeout": 60}}
     elif url.startswith("postgresql") and "connect_timeout" not in url:  # by default it waits for minutes
-        connection = {"connect_args": {"connect_timeout": ANSWER_LIMIT, "tcp_user_timeout": 1000 * ANSWER_LIMIT}}
+        connection["connect_args"] = {"connect_timeout": ANSWER_LIMIT, "tcp_user_timeout": 1000 * ANSWER_LIMIT}
     connect = partial(
-        RDBStorage,
+        Database,
         url,
         engine_kwargs=connection,
-        heartbeat_interval=HEARTBEAT,
+        # The trials of one machine are found by their locks. A computer that sleeps sends no heartbeats.
+        heartbeat_interval=None if is_local(sweep) else HEARTBEAT,
         grace_period=GRACE_PERIOD,
-        heartbeat_stale_trial_callback=retry_once,
+        heartbeat_stale_trial_callback=queue_again,
     )
     try:
         try:
@@ -212,9 +220,16 @@ def requeue_lost_trials(study: optuna.Study, sweep_folder: Path, local: bool) ->
         if _is_lost(trial, sweep_folder, local):
             with suppress(UpdateFinishedTrialError, ValueError):
                 study.tell(trial.number, state=TrialState.FAIL)
-                retry = retry_always if _was_interrupted(trial) else retry_once
-                retry(study, trial)
-    optuna.storages.fail_stale_trials(study)  # last: it queues a trial once, whatever the reason
+                queue_again(study, trial)
+    optuna.storages.fail_stale_trials(study)  # those of other machines
+
+
+def queue_again(study: optuna.Study, trial: FrozenTrial) -> None:
+    """A trial whose process died is queued once, and one that was interrupted is queued every time."""
+    deaths = trial.user_attrs.get("deaths", 0) + (not _was_interrupted(trial))
+    if deaths <= 1:
+        trial.user_attrs["deaths"] = deaths  # the new trial has the attributes of this one
+        retry(study, trial)
 
 
 def _is_lost(trial: FrozenTrial, sweep_folder: Path, local: bool) -> bool:

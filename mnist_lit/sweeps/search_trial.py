@@ -40,6 +40,14 @@ class SearchStopped(SystemExit):
     again when the search is resumed."""
 
 
+class StudyLost(SystemExit):
+    """The storage of the study does not answer, which is no fault of the trial, either."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
 @dataclass(frozen=True)
 class Objective:
     """The function that Optuna calls with each trial. `total`: the number of trials in the study."""
@@ -52,6 +60,12 @@ class Objective:
     total: int
 
     def __call__(self, trial: optuna.Trial) -> Sequence[float]:
+        try:
+            return self.run(trial)
+        except LOST_STORAGE as error:
+            raise StudyLost(error) from error
+
+    def run(self, trial: optuna.Trial) -> Sequence[float]:
         if is_surplus(trial.study, trial, self.total):
             trial.set_user_attr("surplus", True)
             raise TrialFailed
@@ -129,7 +143,7 @@ def pruning_callback(trial: optuna.Trial, monitor: str) -> "Callback":
         try:
             trial.report(value, epoch)
             should_prune = epoch < (trainer.max_epochs or 0) and trial.should_prune()
-        except LOST_STORAGE:
+        except (*LOST_STORAGE, optuna.exceptions.UpdateFinishedTrialError):
             if not lost:
                 log.warning("The study does not answer, so this run is not compared with the others; it goes on")
             lost.append(epoch)

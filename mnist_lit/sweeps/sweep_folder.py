@@ -14,7 +14,7 @@ from mnist_lit.atomic_io import soft_lock_path, write_text
 from mnist_lit.commands import resume_sweep_command, typed_overrides
 from mnist_lit.config import SweepSection, TrainConfig, parse_config
 from mnist_lit.config.checks import CLASS_SECTIONS, show
-from mnist_lit.config.options import compared_options, flatten, is_changeable
+from mnist_lit.config.options import comparable, compared_options, flatten, is_changeable
 from mnist_lit.errors import UserError
 from mnist_lit.preflight import check_values, chosen_by_user, without_mnist
 from mnist_lit.process import importing
@@ -105,12 +105,12 @@ def check_same_configs(place: str, before: Iterable[Mapping[str, Any]], now: Ite
 def has_default(config: Mapping[str, Any], key: str) -> bool:
     """Whether a class's option has the default of its constructor."""
     section, _, option = key.partition(".")
-    if section not in CLASS_SECTIONS or option not in (options := dict(config[section])):
+    if section not in CLASS_SECTIONS or section == "data" or option not in (options := dict(config[section])):
         return False
     with importing():
         from mnist_lit.build import constructor_defaults, import_class
     defaults = constructor_defaults(import_class(options.pop("_target_"), section, options))
-    return option in defaults and bool(defaults[option] == options[option])
+    return option in defaults and comparable(key, defaults[option]) == comparable(key, options[option])
 
 
 def lasting_options(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from mnist_lit.commands import quote_for_hydra
 from mnist_lit.errors import UserError
 from mnist_lit.models.checkpoint_file import load_classifier, weights_digest
 from mnist_lit.sweeps import job_run
-from mnist_lit.sweeps.grid_jobs import Job, plan_grid
+from mnist_lit.sweeps.grid_jobs import Job, expand_grid, plan_grid
 from mnist_lit.sweeps.job_run import is_running
 from mnist_lit.sweeps.sweep_folder import check_same_configs, dump_configs
 from tests.configs import PROJECT, compose_config
@@ -550,3 +550,30 @@ def test_a_sweep_says_what_it_waits_for(tmp_path: Path, monkeypatch: pytest.Monk
     job_run.wait_for_jobs([tmp_path])
     assert holder.wait() == 0
     assert capsys.readouterr().out.count(f"waiting: {tmp_path} is in use") == 1
+
+
+@pytest.mark.parametrize("option", ["sweep.objectives=val_acc,fit_seconds", "sweep.expect_divergence=true,false"])
+def test_options_of_the_sweep_take_one_value(train_py: Command, option: str) -> None:
+    done = train_py("-m", *QUICK, "seed=0,1", option)
+    assert done.code == 1
+    assert f"{option}: takes one value" in done.output
+
+
+def test_shuffled_jobs_have_the_same_order_in_each_process() -> None:
+    """Else a sweep could not be resumed."""
+    with initialize_config_dir(str(PROJECT / "conf"), version_base="1.3"):
+        context = HydraContext(GlobalHydra.instance().config_loader(), Callbacks())
+        seeds = [[job.options for job in expand_grid(context, ["seed=shuffle(range(0,9))"])] for _ in range(2)]
+    assert seeds[0] == seeds[1] != sorted(seeds[0])
+    assert len(seeds[0]) == 9
+
+
+def test_an_option_below_a_group_that_an_own_lesson_sweeps_is_kept(train_py: Command, tmp_path: Path) -> None:
+    """The default optimizer has no momentum."""
+    (tmp_path / "conf" / "sweep").mkdir(parents=True)
+    lesson = LESSON.replace("model.hidden: '[16],[32]'", "optimizer: 'sgd,rmsprop'").replace("COMMAND", "x")
+    (tmp_path / "conf" / "sweep" / "own.yaml").write_text(lesson, encoding="utf-8")
+    short = ["trainer.max_epochs=1", "hydra.sweep.dir=sweep"]
+    done = train_py("--config-dir=conf", "sweep=own", "optimizer.momentum=0.5", *QUICK, *short)
+    assert done.code == 0, done.output
+    assert len(results(tmp_path / "sweep")) == 2

@@ -7,14 +7,12 @@ import shlex
 import shutil
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +33,7 @@ from tests.sweeps.test_grid import QUICK, read_until, results, start
 optuna = pytest.importorskip("optuna")
 
 from mnist_lit.sweeps import search_study as studies  # noqa: E402
-from mnist_lit.sweeps.search import run_search  # noqa: E402
+from mnist_lit.sweeps.search import cut_journal, find_cause, run_search  # noqa: E402
 from mnist_lit.sweeps.search_space import SearchSpace, parse_space  # noqa: E402
 
 Command = Callable[..., Outcome]
@@ -71,6 +69,7 @@ def test_hydra_sweeps_become_distributions() -> None:
         {"a": a, "b": b} for a in ("1", "2") for b in (0.5, 1.0, 1.5)
     ]
     assert space("a=shuffle(range(1,10))").axes == space("a=range(1,10)").axes
+    assert space("a=shuffle(x,y,z,u,v,w)").axes == space("a=shuffle(x,y,z,u,v,w)").axes
     uneven = space("a=range(0.1,0.35,0.1)")
     assert [point["a"] <= 0.3 for point in uneven.every_point()] == [True] * 3
 
@@ -98,6 +97,7 @@ BAD = [
         "data.batch_size=16.0: should be a whole number; write int(interval(16,128))",
     ),
     (["data.batch_size=tag(log,interval(16,128))"], "write int(tag(log,interval(16,128)))"),
+    (["data.batch_size=tag(log,range(16,129,16))"], "a logarithmic range has no step"),
 ]
 
 
@@ -183,12 +183,45 @@ def test_an_interrupted_trial_is_queued_again_every_time(tmp_path: Path) -> None
     for _ in range(3):
         trial = study.ask(space(LR).axes)
         trial.set_user_attr("folder", str(tmp_path))
-        study._storage.record_heartbeat(trial._trial_id)  # type: ignore[attr-defined]
-        with closing(sqlite3.connect(tmp_path / "study.db")) as database, database:
-            database.execute("UPDATE trial_heartbeats SET heartbeat = datetime('now', '-1 hour')")
         studies.requeue_lost_trials(study, tmp_path, local=True)
-        assert states(study) == {"WAITING": 1}, "after an hour without a heartbeat, too"
+        assert states(study) == {"WAITING": 1}
+    (tmp_path / "result.json").write_text('{"status": "running"}', encoding="utf-8")
+    for state in ("WAITING", "FAIL"):
+        trial = study.ask(space(LR).axes)
+        studies.requeue_lost_trials(study, tmp_path, local=True)
+        assert states(study) == {state: 1}, "interruptions do not count as deaths"
     assert len({trial.params["optimizer.lr"] for trial in study.get_trials()}) == 1
+
+
+def test_a_computer_that_slept_finds_its_trials_running(tmp_path: Path) -> None:
+    """The trials of one machine have locks. They need no heartbeats, which stop while a computer sleeps."""
+    study = studies.open_study(section(), space(LR), tmp_path)
+    study.ask(space(LR).axes)
+    assert study._storage.get_heartbeat_interval() is None  # type: ignore[attr-defined]
+
+
+def test_a_heartbeat_without_an_answer_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise optuna.exceptions.StorageInternalError("the server closed the connection")
+
+    monkeypatch.setattr(optuna.storages.RDBStorage, "record_heartbeat", fail)
+    studies.Database(f"sqlite:///{tmp_path / 'study.db'}").record_heartbeat(0)
+
+
+def test_a_line_of_the_journal_that_was_cut_off_is_removed(tmp_path: Path) -> None:
+    """As by a full disk."""
+    journal = section(storage="journal")
+    study = studies.open_study(journal, space(LR), tmp_path)
+    study.tell(study.ask(space(LR).axes), 0.5)
+    path = tmp_path / "study.journal"
+    content = path.read_bytes()
+    path.write_bytes(content + content.splitlines()[-1][:7])
+    cut_journal(path)
+    assert path.read_bytes() == content
+    again = studies.open_study(journal, space(LR), tmp_path)
+    again.tell(again.ask(space(LR).axes), 0.6)
+    assert len(studies.open_study(journal, space(LR), tmp_path).trials) == 2
+    cut_journal(tmp_path / "none")
 
 
 HOLDS_LOCK = "import sys, time; from mnist_lit.run_folder import lock_folder; from pathlib import Path\n"
@@ -462,3 +495,28 @@ def test_a_database_that_goes_away_ends_the_search_and_it_continues_later(
     assert "Traceback" not in printed
     study = optuna.load_study(study_name="away", storage=postgresql.url)
     assert sum(trial.state.name == "COMPLETE" for trial in study.get_trials(deepcopy=False)) == 4
+
+
+@pytest.mark.slow
+def test_a_database_that_restarts_during_a_trial_is_used_again(tmp_path: Path, postgresql: PostgreSQL) -> None:
+    search = [*SEARCH, LR, "sweep.trials=2", "trainer.max_epochs=60", "sweep.study=back", "hydra.sweep.dir=sweep"]
+    process = start(tmp_path, *search, f"sweep.storage={postgresql.url}")
+    while not list(tmp_path.glob("sweep/0_*/config.yaml")):
+        assert process.poll() is None, process.communicate()[0]
+    postgresql.stop()
+    postgresql.start()
+    printed = process.communicate(timeout=200)[0]
+    assert process.returncode == 0, printed
+    assert "Traceback" not in printed
+    study = optuna.load_study(study_name="back", storage=postgresql.url)
+    assert states(study) == {"COMPLETE": 2}
+
+
+@pytest.mark.parametrize("lost", [UnboundLocalError, AssertionError])
+def test_the_error_of_the_storage_is_found_behind_that_of_optuna(lost: type[Exception]) -> None:
+    storage = optuna.exceptions.StorageInternalError("gone")
+    error = lost("Should not reach.")
+    error.__context__ = ValueError("while it handled this one")
+    error.__context__.__context__ = storage
+    assert find_cause(error, studies.LOST_STORAGE) is storage
+    assert find_cause(lost("of another kind"), studies.LOST_STORAGE) is None
