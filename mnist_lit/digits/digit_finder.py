@@ -121,9 +121,9 @@ def _find_lines(mask: np.ndarray) -> tuple[np.ndarray, int]:
     for slope in np.linspace(-STEEPEST, STEEPEST, 41):
         rows = np.rint(y - slope * x).astype(int)
         rows -= rows.min()
-        counts = np.bincount(rows)
-        for row in np.flatnonzero(counts > 0.7 * width):
-            near = np.abs(rows - row) <= thickest // 2 + 1
+        lines = np.bincount(rows) > 0.7 * width
+        if lines.any():
+            near = ndimage.binary_dilation(lines, iterations=thickest // 2 + 1)[rows]
             on_line[y[near], x[near]] = True
     if not on_line.any():
         return on_line, 0

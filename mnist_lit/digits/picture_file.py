@@ -11,7 +11,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from mnist_lit.errors import UserError, install_command
 
-MOST_PIXELS = 64_000_000  # 200 MB when decoded
+MOST_PIXELS = 64_000_000  # 200 MB for each copy of the decoded picture
 LEAST_SIDE = 5  # pixels: fewer are not enough to distinguish ten digits
 NARROWEST = 20  # the longer side may be this many times the shorter one
 ENOUGH = 800  # pixels a side: a larger JPEG is decoded at a fraction of its size, which is much faster
@@ -67,12 +67,13 @@ def _decode(content: bytes, enough: int) -> tuple[Image.Image, float]:
     if kind == "HEIC" and can_read_heic():
         kind = None
     with naming_the_fault(kind), Image.open(io.BytesIO(content)) as picture:
-        if kind == "EPS":  # Pillow would start Ghostscript, and wait for it without a limit
+        if picture.format == "EPS":  # Pillow would start Ghostscript, and wait for it without a limit
             raise UnidentifiedImageError
         _check_size(picture)
         width = picture.width
         picture.draft(None, (enough, enough))
-        return _to_rgb(ImageOps.exif_transpose(picture)), width / picture.width
+        ImageOps.exif_transpose(picture, in_place=True)
+        return _to_rgb(picture), width / picture.width
 
 
 @contextmanager
@@ -96,12 +97,12 @@ def naming_the_fault(kind: str | None = None) -> Iterator[None]:
 
 def _unread_kind(content: bytes) -> str | None:
     """The kinds that people have in their folders and that are not read."""
+    if content.startswith((b"%!PS", b"\xc5\xd0\xd3\xc6")):
+        return "EPS"
     if content[4:8] == b"ftyp" and content[8:12] in (b"heic", b"heix", b"hevc", b"heim", b"heis", b"mif1", b"msf1"):
         return "HEIC"
     if content.startswith(b"%PDF"):
         return "PDF"
-    if content.startswith((b"%!PS", b"\xc5\xd0\xd3\xc6")):
-        return "EPS"
     return "SVG" if b"<svg" in content[:4096].lower() else None
 
 
@@ -121,9 +122,11 @@ def _check_size(picture: Image.Image) -> None:
 
 def _to_rgb(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith(("I", "F")):  # Pillow would clip 16 bits and more instead of scaling them
-        values = np.nan_to_num(np.asarray(picture, dtype=np.float64))
-        low, high = values.min(), values.max()
-        picture = Image.fromarray(((values - low) * (255 / max(high - low, 1e-9))).astype(np.uint8))
+        values = np.array(picture, dtype=np.float32)
+        np.nan_to_num(values, copy=False)
+        values -= values.min()
+        values *= 255 / max(values.max(), 1e-9)
+        picture = Image.fromarray(values.astype(np.uint8))
     if picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
         return _fill_transparency(picture.convert("RGBA"))
     return picture.convert("RGB")

@@ -59,6 +59,10 @@ class Prediction:
         such shapes if it is trained with `data.augment.others`."""
         return self.probabilities is not None and float(self.probabilities.max()) >= LEAST_PROBABILITY
 
+    def without_ink(self) -> "Prediction":
+        """The ink of a photo takes up to 200 kB, and after the prediction it is not needed."""
+        return replace(self, digit=replace(self.digit, ink=np.empty((0, 0), np.float32))) if self.digit else self
+
     @property
     def label(self) -> int | None:
         """The most probable digit; None if it is probably no digit."""
@@ -122,7 +126,8 @@ def predict_pictures(network: Network, files: Sequence[str], many: bool = False)
             predictions = iter(_predict_batch(network, [prediction for picture in prepared for prediction in picture]))
             for picture in prepared:
                 predicted = list(islice(predictions, len(picture)))
-                yield from _split_touching(network, predicted) if many else predicted
+                for prediction in _split_touching(network, predicted) if many else predicted:
+                    yield prediction.without_ink()
             bar.advance(task, len(chosen))
 
 

@@ -152,7 +152,10 @@ class TimeoutProtocol(H11Protocol):
         self._limit_header_time()
 
     def _limit_header_time(self) -> None:
-        waiting = self.conn.their_state is h11.IDLE
+        answered = (
+            self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
+        )  # before its body is whole
+        waiting = self.conn.their_state is h11.IDLE or answered
         if waiting and self.header_timeout is None:
             self.header_timeout = self.loop.call_later(REQUEST_TIMEOUT, self.transport.close)
         elif not waiting and self.header_timeout is not None:

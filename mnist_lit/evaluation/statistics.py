@@ -81,9 +81,8 @@ def draw_confusion_matrix(
         dark = truth != prediction and mistakes[truth, prediction] > 0.6 * mistakes.max()
         color = "#888" if truth == prediction else "white" if dark else "black"
         axes.text(prediction, truth, counts[truth, prediction], ha="center", va="center", size=fontsize, color=color)
-    classes = [name.replace("$", r"\$") for name in classes]  # two of them would begin and end a formula
-    axes.set_xticks(range(10), classes, rotation=90 if max(map(len, classes)) > 3 else 0)
-    axes.set_yticks(range(10), classes)
+    axes.set_xticks(range(10), classes, rotation=90 if max(map(len, classes)) > 3 else 0, parse_math=False)
+    axes.set_yticks(range(10), classes, parse_math=False)
     axes.tick_params(labelsize=fontsize, length=0)
     axes.grid(False)
     axes.set_xlabel("prediction", size=fontsize)

@@ -83,7 +83,7 @@ def render_board(board: Leaderboard, name: str, page: Path, top: int, thin: int)
 
 
 def describe_details(board: Leaderboard, row: Row, index: int, page: Path, shared: Mapping[str, Any]) -> dict[str, Any]:
-    run = row.runs[0]
+    run = next(iter(row.seeds.values()))  # of several runs of one seed, the last one counts
     versions = ", ".join(f"{name} {version}" for name, version in (run.result.get("versions") or {}).items())
     known = [versions, run.result.get("device"), run.result.get("git_commit"), run.result.get("started")]
     return {
@@ -147,6 +147,8 @@ def read_mistakes(run: Run) -> dict[str, Any]:
     }
 
 
+NO_IMAGES = np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.int64)
+NOT_OF_THE_TEST = {"batch_size", "train_size", "label_noise", "augment", "mean", "std"}  # options of training images
 _test_images: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # section `data` of the config → images and labels
 
 
@@ -157,11 +159,13 @@ def read_test_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
     with suppress(Exception):  # a data set from outside the package can raise anything
         data = recorded_config(folder / CHECKPOINTS / BEST).data
-        if repr(data) not in _test_images:
+        key = repr(data.model_dump(by_alias=True, exclude=NOT_OF_THE_TEST))
+        if key not in _test_images:
+            _test_images[key] = NO_IMAGES  # if it fails, it is not tried again
             test = build(data, "data").load().test  # without prepare_data, which downloads what is missing
-            _test_images[repr(data)] = test.images.squeeze(1).numpy(), test.labels.numpy()
-        return _test_images[repr(data)]
-    return np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.int64)
+            _test_images[key] = test.images.squeeze(1).numpy(), test.labels.numpy()
+        return _test_images[key]
+    return NO_IMAGES
 
 
 def _to_data_uri(pixels: np.ndarray) -> str:

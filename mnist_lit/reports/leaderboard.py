@@ -129,9 +129,9 @@ class Leaderboard:
         usual: dict[str, Any] = {}
         for name, value in self.columns.items():
             values = [value(row) for row in self.rows]
-            counts = Counter(map(repr, values))
+            counts = Counter(comparable(name, it) for it in values)
             for it in values:
-                if 2 * counts[repr(it)] > len(values):
+                if 2 * counts[comparable(name, it)] > len(values):
                     usual[name] = it
         return usual
 

@@ -7,7 +7,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from difflib import get_close_matches
 from math import isfinite
 from pathlib import Path
@@ -186,7 +186,7 @@ def _is_met(value: Any, sign: str, text: str) -> bool:
         wanted: Any = yaml.safe_load(text)
         if isinstance(value, int | float) and not isinstance(value, bool):
             wanted = float(text)  # YAML reads 1e-3 as text
-        elif isinstance(value, str) and not isinstance(wanted, str):
+        elif isinstance(value, str) and isinstance(wanted, date):
             wanted = text  # and 2026-11-20 as a date
         return bool(COMPARISONS[sign](value, wanted)) or (sign == "=" and str(value) == text)
     except (TypeError, ValueError, yaml.YAMLError):

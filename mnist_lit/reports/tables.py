@@ -9,7 +9,8 @@ from rich.console import Console, Group
 from rich.table import Table
 from rich.text import Text
 
-from mnist_lit.console import plural
+from mnist_lit.config.options import comparable
+from mnist_lit.console import plural, print_line
 from mnist_lit.reports.comparison import Comparison
 from mnist_lit.reports.leaderboard import BEST_FIRST, Leaderboard, Row
 from mnist_lit.reports.run_reader import RESULTS
@@ -56,7 +57,7 @@ def list_unusual_options(board: Leaderboard, row: Row) -> list[str]:
     unusual = [
         f"{board.headings[name]}={format_option(name, value(row))}"
         for name, value in board.columns.items()
-        if name not in board.usual or value(row) != board.usual[name]
+        if name not in board.usual or comparable(name, value(row)) != comparable(name, board.usual[name])
     ]
     return unusual or ["as most rows"]
 
@@ -104,10 +105,10 @@ def print_boards(boards: Sequence[Leaderboard], problems: Sequence[str], top: in
     for board in boards:
         console.print(build_table(board, console, top) if board.rows else Text(f"{board.title}: no completed runs"))
         for title, text in list_footnotes(board):
-            console.print(f"{title}\n{text}", soft_wrap=True, markup=False, highlight=False)
+            print_line(f"{title}\n{text}")
         console.print()
     if problems:
-        console.print("\n  ".join(["Not readable:", *problems]), soft_wrap=True, markup=False, highlight=False)
+        print_line("\n  ".join(["Not readable:", *problems]))
 
 
 def build_table(board: Leaderboard, console: Console, top: int | None = None) -> Table:

@@ -48,6 +48,7 @@ BAD = {
     "large": (encode(Image.new("1", (9000, 9000))), "too large: 9,000 × 9,000"),
     "animated": (encode(STILLS[0], "GIF", save_all=True, append_images=STILLS[1:]), "animated"),
     "eps": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 90 90\n{} loop\n", "of the kind EPS, which cannot be read"),
+    "eps as heic": (b"%!PSftypheic\n%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 90 90\n{} loop\n", "cannot be read"),
     "pages": (encode(STILLS[0], "TIFF", save_all=True, append_images=STILLS[1:]), "several pages"),
 }
 

@@ -161,10 +161,42 @@ def test_a_picture_that_comes_while_another_is_read_is_sent_whole(page: Any) -> 
             const file = new File([new Uint8Array(content)], "four.jpg"), send = window.fetch;
             window.sent = [];
             window.fetch = (url, options) => { sent.push(options.body.size); return send(url, options); };
-            readFile(file);
-            readFile(file);
+            readFile(file).then(() => readFile(file));
         }""",
         content,
     )
     wait_until(page, "at('answer').textContent === '4' && !busy && sent.length === 2")
     assert page.evaluate("sent") == [len(content)] * 2
+
+
+def test_after_undo_the_file_is_sent_again_not_the_pad(page: Any) -> None:
+    content = list(STYLES["squared paper"](4, np.random.default_rng(0)))
+    page.evaluate(
+        """content => {
+            const send = window.fetch;
+            window.sent = [];
+            window.fetch = (url, options) => { sent.push(options.body.size); return send(url, options); };
+            readFile(new File([new Uint8Array(content)], "four.jpg", {type: "image/jpeg"}));
+        }""",
+        content,
+    )
+    wait_until(page, "sent.length === 1 && !busy")
+    draw(page, 1, np.random.default_rng(0))
+    read_answer(page)
+    for _ in range(page.evaluate("strokes.length")):
+        page.click("#undo")
+    assert read_answer(page) == "4"
+    assert page.evaluate("sent.at(-1)") == len(content)
+
+
+def test_a_picture_that_is_cleared_while_it_is_decoded_does_not_come_back(page: Any) -> None:
+    page.evaluate(
+        """content => {
+            const decoded = readFile(new File([new Uint8Array(content)], "four.jpg", {type: "image/jpeg"}));
+            clear();
+            return decoded;
+        }""",
+        list(STYLES["squared paper"](4, np.random.default_rng(0))),
+    )
+    assert read_answer(page) == "Nothing drawn yet"
+    assert page.evaluate("picture === null")

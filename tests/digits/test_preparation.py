@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from PIL import Image
+from scipy import ndimage
 
+from mnist_lit.digits import digit_finder
 from mnist_lit.digits.picture_file import BadPicture
 from mnist_lit.digits.preparation import prepare_digits, prepare_many, prepare_one
 from tests.digits.hard_pictures import PAGES
@@ -209,3 +211,36 @@ def test_any_size_and_content_is_read_or_reported_as_blank(
     with suppress(BadPicture):
         for digit in prepare_many(encode(pixels.swapaxes(0, 1) if sideways else pixels)):
             assert digit.pixels.shape == (28, 28)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_thin_lines_are_found_as_row_by_row(seed: int) -> None:
+    """The direct method: for each slope and row, all pixels near the row. On a dense pattern it takes half a minute."""
+    generator = np.random.default_rng(seed)
+    mask = generator.random((80, 90)) < 0.3
+    mask[40 : 42 + seed, :] = True
+    mask[np.arange(90) * seed // 30 + 10, np.arange(90)] = True
+    width = mask.shape[1]
+    thickest, on_line = max(2, round(0.025 * width)), np.zeros_like(mask)
+    y, x = np.nonzero(mask)
+    for slope in np.linspace(-digit_finder.STEEPEST, digit_finder.STEEPEST, 41):
+        rows = np.rint(y - slope * x).astype(int)
+        rows -= rows.min()
+        for row in np.flatnonzero(np.bincount(rows) > 0.7 * width):
+            near = np.abs(rows - row) <= thickest // 2 + 1
+            on_line[y[near], x[near]] = True
+    found, _ = digit_finder._find_lines(mask)
+    thin = on_line & ~ndimage.binary_opening(mask, np.ones((2 * thickest, 1)))
+    assert np.array_equal(found, thin)
+
+
+def test_a_dense_pattern_is_read_in_a_moment() -> None:
+    """As a keypad or bricks. The limit is far above the time that it takes: it took half a minute."""
+    picture = np.full((560, 560), 255, np.uint8)
+    for top in range(1, 540, 22):
+        for left in range(0, 560, 22):
+            picture[top : top + 20, left : left + 20] = 0
+    started = time.process_time()
+    with suppress(BadPicture):
+        prepare_many(Image.fromarray(picture))
+    assert time.process_time() - started < 10

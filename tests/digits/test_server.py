@@ -138,18 +138,22 @@ def test_the_page_loads_nothing_from_other_hosts(client: TestClient) -> None:
         b"",
         b"GET / HTTP/1.1\r\nHost: 127.0",
         b"POST /api/read HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\nxyz",
+        b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 99\r\n\r\nxyz",
     ],
-    ids=["nothing", "half a header", "half a body"],
+    ids=["nothing", "half a header", "half a body", "half a body that nobody reads"],
 )
 def test_a_client_that_does_not_finish_its_request_is_disconnected(address: tuple[str, int], sent: bytes) -> None:
     started = time.monotonic()
     with socket.create_connection(address, timeout=30) as connection:
         connection.sendall(sent)
-        reply = b""
+        reply = connection.recv(1000)
+        if reply:
+            with suppress(ConnectionError):
+                connection.sendall(b"x")  # a client that goes on after the answer
         while chunk := connection.recv(1000):
             reply += chunk
     assert time.monotonic() - started < 20
-    assert reply == b"" or b" 408 " in reply.splitlines()[0]
+    assert reply == b"" or reply.split()[1] in (b"408", b"200")
 
 
 @pytest.mark.slow

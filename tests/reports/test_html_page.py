@@ -273,3 +273,18 @@ def test_a_run_whose_images_are_gone_hides_those_of_no_other_run(
         write_config(tmp_path / name, compose_config(f"data.root='{root}'"))
         counts.append(len(read_test_images(tmp_path / name)[0]))
     assert counts == [0, 10_000]
+
+
+def test_the_details_belong_to_the_last_run_of_a_seed(tmp_path: Path) -> None:
+    for number, wrong in enumerate((6, 3)):
+        folder = write_run(tmp_path / str(number), started=f"2026-01-0{number + 1}T00:00:00")
+        write_predictions(folder, np.arange(100) >= wrong)
+    text = write_page(tmp_path)
+    assert "3 of 100 test images are wrong" in text
+    assert "6 of 100" not in text
+
+
+def test_a_run_without_mistakes_shows_none(tmp_path: Path) -> None:
+    write_predictions(write_run(tmp_path / "a"), np.arange(100) >= 0)
+    text = write_page(tmp_path)
+    assert "0 of 100 test images are wrong.</p>" in text

@@ -136,15 +136,18 @@ def test_rows_are_sorted_by_results_and_by_options(tmp_path: Path) -> None:
         (["model=mlp"], "b"), (["model!=mlp"], "ac"), (["lr<0.1"], "a"), (["optimizer.lr>=1e-1"], "bc"),
         (["val_acc>0.9"], "c"), (["tags=lecture"], "c"), (["status=failed"], "b"), (["lr>0.01", "model=cnn"], "c"),
         (["lr=0.10"], "bc"), (["model = cnn"], "ac"), (["params<=1e1"], "abc"), (["params>9.5e0"], "abc"),
-        (["started>=2026-11-20"], "c"), (["started<2026-11-20"], "ab"),
+        (["steps_per_execution>4"], "b"), (["started>=2026-11-20"], "c"), (["started<2026-11-20"], "ab"),
     ],
 )  # fmt: skip
 def test_runs_are_filtered_by_results_choices_options_and_tags(
     tmp_path: Path, conditions: list[str], names: str
 ) -> None:
     early, late = "2026-11-19T08:00:00", "2026-11-20T08:00:00"
-    write_run(tmp_path / "a", started=early)
-    write_run(tmp_path / "b", choices={"model": "mlp"}, lr=0.1, status="failed", started=early)
+    write_run(tmp_path / "a", started=early, config={"trainer": {"steps_per_execution": "auto"}})
+    trainer = {"steps_per_execution": 8}
+    write_run(
+        tmp_path / "b", choices={"model": "mlp"}, lr=0.1, status="failed", started=early, config={"trainer": trainer}
+    )
     write_run(tmp_path / "c", val_acc=0.95, lr=0.1, tags=["lecture", "short"], started=late)
     kept = filter_runs(find_runs(tmp_path)[0], conditions)
     assert {run.folder.name for run in kept} == set(names)

@@ -44,7 +44,8 @@ function fillCurves(section, chart, spec) {
   const points = pointsOf(section, chart, unit);
   const [least, most] = range(points.map((point) => point.y));
   const last = Math.ceil(Math.max(...points.map((point) => point.x)));
-  const epochs = Array.from({ length: last + 1 }, (_, epoch) => epoch).filter((epoch) => epoch % Math.ceil(last / 8) === 0);
+  const step = Math.ceil(last / 8);
+  const epochs = Array.from({ length: Math.floor(last / step) + 1 }, (_, number) => number * step);
   for (const { encoding } of spec.layer) {
     encoding.x.title = encoding.tooltip[2].title = unit;
     if (unit === "epoch") encoding.x.axis.values = epochs;
