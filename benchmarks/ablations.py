@@ -46,7 +46,7 @@ def list_ablations(quick: bool) -> Iterator[tuple[str, Pair]]:
     yield what, compare_batch_preparation()
     yield "pooling before ReLU, relative to pooling after ReLU: cnn, batch 64, steps only", compare_pooling()
     yield "channels_last, relative to contiguous: cnn, batch 64, steps only", compare_channels_last()
-    for model, size in (("mlp_4x64", 64), ("cnn", 64), ("fast_cnn", 320))[: 1 if quick else None]:
+    for model, size in (("mlp_4x64", 64), ("cnn", 64), ("fast_cnn", 128))[: 1 if quick else None]:
         what = f"not used: torch.compile, relative to eager: {model}, batch {size}, steps only"
         yield what, compare_compiled(model, size)
     for model, size in (("mlp_4x64", 15), ("mlp_4x64", 64), ("mlp_128_64", 64), ("mlp_500", 100)):

@@ -13,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.pages import replace_between
+from mnist_lit.errors import UserError
 from mnist_lit.reports.leaderboard import Leaderboard, build_leaderboard
-from mnist_lit.reports.run_reader import UnreadableRun, find_runs, read_run
+from mnist_lit.reports.run_reader import find_runs, read_run
 from mnist_lit.reports.tables import format_markdown_table, format_row
 from mnist_lit.run_folder import read_config
 from tests.configs import PROJECT, compose_config
@@ -41,7 +42,7 @@ def run_preset(folder: Path, *overrides: str) -> None:
     try:
         if read_run(folder).completed and read_config(folder) == compose_config(*overrides):
             return
-    except UnreadableRun:
+    except UserError:  # also the config of another version
         pass
     shutil.rmtree(folder, ignore_errors=True)
     command = [sys.executable, str(PROJECT / "train.py"), *overrides, f"hydra.run.dir={folder}"]

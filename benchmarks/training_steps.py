@@ -16,7 +16,7 @@ from mnist_lit.training.devices import auto_steps_per_execution
 from tests.configs import compose_config
 
 BLOCKS = (("mlp_4x64", 15), ("mlp_4x64", 64), ("mlp_500", 100), ("mlp_500", 4096), ("cnn", 64), ("cnn", 1024),
-          ("fast_cnn", 320), ("convnet", 128))  # fmt: skip
+          ("fast_cnn", 128), ("convnet", 128))  # fmt: skip
 DTYPES = {"32-true": torch.float32, "bf16-mixed": torch.bfloat16}  # precision → numbers that are multiplied
 
 

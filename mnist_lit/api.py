@@ -24,7 +24,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from mnist_lit import CONFIG_FOLDER, DIGITS
-from mnist_lit.config.options import is_compared
+from mnist_lit.config.options import comparable, is_compared
 from mnist_lit.console import WIDTH, ConsoleHandler, print_line, render_text
 from mnist_lit.digits.picture_file import BadPicture, naming_the_fault
 from mnist_lit.digits.preparation import prepare_one
@@ -113,7 +113,7 @@ class Runs(list[Run]):
         `pandas.DataFrame(runs.rows())` makes a table of them."""
         given = [run.choices | {name: run.options[name] for name in filter(_is_shown, run.options)} for run in self]
         names = dict.fromkeys(name for options in given for name in options)
-        differing = [name for name in names if len({repr(options.get(name)) for options in given}) > 1]
+        differing = [name for name in names if len({comparable(name, options.get(name)) for options in given}) > 1]
         return [
             {"status": run.result.get("status")}
             | {name: run.result.get(name) for name in ("test_acc", "val_acc", "fit_seconds")}

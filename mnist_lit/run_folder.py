@@ -7,7 +7,6 @@ it stops.
 import json
 import os
 import platform
-import shlex
 import subprocess
 import zlib
 from collections.abc import Iterator
@@ -252,7 +251,10 @@ def git_commit() -> str | None:
 
 def _check_empty(path: Path) -> None:
     if found := [name for name in (RESULT, CONFIG, CHECKPOINTS, METRICS, SWEEP) if (path / name).exists()]:
-        resume = shlex.quote(f"{'sweep.resume' if SWEEP in found else 'resume'}={path}")
+        from mnist_lit.commands import quote, to_hydra_value  # imports Hydra
+
+        option = "sweep.resume" if SWEEP in found else "resume"
+        resume = quote(f"{option}={to_hydra_value(str(path))}")
         raise UserError(
             f"{path} already holds a run ({', '.join(found)}). Name another folder, or continue it with {resume}"
         )

@@ -307,7 +307,31 @@ class FlattensInForward(DigitClassifier):
         return super().forward(images.flatten(1))
 
 
-@pytest.mark.parametrize(("name", "options"), [("ScalesInForward", {"hidden": [4]}), ("FlattensInForward", {})])
+class CutsInForward(DigitClassifier):
+    def __init__(self, scores: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.network = nn.Sequential(nn.Flatten(), nn.Linear(784, scores))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images).expand(-1, max(10, self.network[1].out_features))[:, :10]  # type: ignore[operator, index]
+
+
+class ScalesInHook(MLP):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.register_forward_hook(lambda _, __, outputs: 2 * outputs)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("ScalesInForward", {"hidden": [4]}),
+        ("FlattensInForward", {}),
+        ("CutsInForward", {"scores": 20}),
+        ("CutsInForward", {"scores": 1}),
+        ("ScalesInHook", {"hidden": [4]}),
+    ],
+)
 def test_a_network_that_would_predict_differently_after_training_is_an_error(
     name: str, options: dict[str, Any]
 ) -> None:
@@ -495,14 +519,9 @@ def test_jobs_on_other_data_are_all_tried(script: Callable[..., Outcome], tmp_pa
 
 
 LACKS = """
-import importlib.abc, importlib.metadata, sys
+import importlib.metadata, sys
 
-class Blocker(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == {module!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, Blocker())
+sys.modules[{module!r}] = None
 found = importlib.metadata.version
 def version(name):
     if name == {package!r}:

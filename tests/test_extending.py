@@ -234,6 +234,11 @@ class OwnLoader(Printing):
         return super().train_dataloader()
 
 
+class OwnTransfer(Printing):
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return batch
+
+
 class MissingFile(Printing):
     def load(self):
         open("no/such/file")
@@ -340,6 +345,7 @@ BAD = [
     (["optimizer=own"], "optimizer._target_=bad.NoStep: step is not implemented"),
     (["optimizer=own", "optimizer._target_=bad.NoRate"], "optimizer._target_=bad.NoRate: its groups of parameters"),
     (["data._target_=bad.OwnLoader"], "bad.OwnLoader: a run takes what load returns and would not use its train_data"),
+    (["data._target_=bad.OwnTransfer"], "bad.OwnTransfer: a run takes what load returns and would not use its"),
     (["data._target_=bad.MissingFile"], "data._target_=bad.MissingFile: FileNotFoundError"),
     (["data._target_=bad.NoDownload"], "data._target_=bad.NoDownload: RuntimeError: no connection"),
     (["data._target_=bad.Tuple"], "data._target_=bad.Tuple: load() returned tuple; should be Splits"),

@@ -25,6 +25,10 @@ from mnist_lit.errors import UserError
 STEP_CALLBACKS = (GradientAccumulationScheduler, StochasticWeightAveraging)
 
 
+# Methods that decide what a training batch is. A block is another one.
+BATCH_METHODS = ("train_dataloader", "on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
+
+
 class DigitDataModule(LightningDataModule, ABC):
     """Ten classes of 28 × 28 images, in three splits that live on the trainer's device as bytes. A subclass implements
     `load`.
@@ -144,8 +148,8 @@ class DigitDataModule(LightningDataModule, ABC):
 
     @property
     def makes_blocks(self) -> bool:
-        """False for a class with a `train_dataloader` of its own."""
-        return type(self).train_dataloader is DigitDataModule.train_dataloader
+        """False for a class with one of `BATCH_METHODS` of its own."""
+        return not own_batch_methods(self)
 
     def val_dataloader(self) -> EvalLoader:
         return EvalLoader(self._on_device(self.splits.val), self.normalize)
@@ -169,6 +173,10 @@ class DigitDataModule(LightningDataModule, ABC):
 
     def _on_device(self, split: Split) -> Split:
         return split.to(self.trainer.strategy.root_device if self.trainer else torch.device("cpu"))
+
+
+def own_batch_methods(data: DigitDataModule) -> list[str]:
+    return [name for name in BATCH_METHODS if getattr(type(data), name) is not getattr(DigitDataModule, name)]
 
 
 def gives_blocks(trainer: Trainer | None) -> bool:

@@ -29,7 +29,6 @@ TIMEOUT = 10  # seconds without a byte until the next mirror is tried
 WAIT = 300  # seconds for the download of another process
 CHUNK = 1 << 16
 BLOCK = 1 << 12
-MISSING, WRONG = "missing", "wrong checksum"  # what find_faults says of a file that can be read
 RECORD = ".mnist-lit.json"  # the MD5 of each file that this program wrote there
 
 
@@ -122,14 +121,15 @@ def ensure_files(files: FileSet) -> None:
 
 
 def check_nothing_is_lost(files: FileSet, faults: Mapping[str, str]) -> None:
-    """Raises UserError if a file that would be replaced is not in the record, or is an archive that is not damaged."""
+    """Raises UserError if a file has no read permission, or if a file that would be replaced is not in the record or is
+    an archive that is not damaged."""
     recorded, foreign = _read_record(files.path), []
-    for name, fault in faults.items():
-        if os.path.isfile(files.path / name) and not fault.startswith((MISSING, WRONG)):
-            raise UserError(f"{files.path / name}: cannot be read ({fault})")
     for file in files.files.values():
         path, archive = files.path / file.name, files.path / f"{file.name}.gz"
         if file.name in faults:
+            for found in (path, archive):
+                if os.path.isfile(found) and not os.access(found, os.R_OK):
+                    raise UserError(f"{found}: cannot be read; it has no read permission")
             if _holds_content(path) and path.name not in recorded and not _has_known_content(files, path):
                 foreign.append(path)
             is_damaged = archive.name in recorded and _checksum(archive, unpack=True) is None
@@ -174,10 +174,10 @@ def _fault(path: Path, md5: str | None) -> str | None:
         status = path.stat()
         actual = _md5(path, status.st_ino, status.st_size, status.st_mtime_ns)
     except FileNotFoundError:
-        return MISSING
+        return "missing"
     except OSError as error:
         return error.strerror or str(error)
-    return None if md5 in (actual, None) else f"{WRONG} ({path.stat().st_size:,} bytes)"
+    return None if md5 in (actual, None) else f"wrong checksum ({path.stat().st_size:,} bytes)"
 
 
 def _holds_content(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable
+from math import nan
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -30,6 +31,9 @@ STEP_METHODS = (
     "optimizer_zero_grad",
     "on_before_zero_grad",
     "lr_scheduler_step",
+    "on_before_batch_transfer",
+    "transfer_batch_to_device",
+    "on_after_batch_transfer",
 )
 # Methods that a class may extend, but not replace. They compute the averages, the result and the checkpoint.
 EXTENDED_METHODS = (
@@ -96,7 +100,7 @@ class DigitClassifier(LightningModule):
         self.lr: float | None = None  # replaces the learning rate of the optimizer; Lightning's Tuner sets it
         self.gradient_clip_val = gradient_clip_val
         self.log_every_n_steps = log_every_n_steps
-        self.eval_loss = MeanMetric()
+        self.eval_loss = MeanMetric(nan_strategy=nan)  # by default it leaves out a batch whose loss is not a number
         self.eval_acc = MulticlassAccuracy(num_classes=10, average="micro")
         self._steps: BlockSteps | None = None
 
@@ -205,6 +209,9 @@ class DigitClassifier(LightningModule):
         return probabilities(self.output, self._evaluate(*_check_batch(batch)))
 
     def on_validation_epoch_start(self) -> None:
+        if self.trainer.world_size > 1:  # the checkpoint holds the batch norm of rank 0, so all validate this network
+            for buffer in self.buffers():
+                torch.distributed.broadcast(buffer, 0)
         self._reset_evaluation()
 
     def on_validation_epoch_end(self) -> None:

@@ -134,11 +134,13 @@ class StopOnSignal(Callback):
 
 
 class RandomState(Callback):
-    """Keeps the states of the random number generators, which dropout draws from. It also writes the logs before each
-    checkpoint: a resumed run does not log again what came before it."""
+    """Keeps the states of the random number generators, which dropout draws from, and the decision of a callback to end
+    the training. It also writes the logs before each checkpoint: a resumed run does not log again what came before it.
+    """
 
     def __init__(self) -> None:
         self._loaded: dict[str, Any] | None = None
+        self._should_stop = False
         self._infinite_buffers: set[str] = set()
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -154,8 +156,10 @@ class RandomState(Callback):
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         if not holds_network_of(checkpoint, cast(DigitClassifier, pl_module)):
             raise ValueError(f"it holds another network: {checkpoint['network']} {checkpoint['hyper_parameters']}")
+        self._should_stop = checkpoint.get("should_stop", False)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        trainer.should_stop = trainer.should_stop or self._should_stop
         if self._loaded is not None:  # late: building the network and its optimizer draws numbers too
             set_random_state(self._loaded)
 
@@ -164,6 +168,7 @@ class RandomState(Callback):
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self._check(checkpoint["state_dict"], trainer)
+        checkpoint["should_stop"] = trainer.should_stop
         for logger in trainer.loggers:
             logger.save()
 

@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from mnist_lit.config import TrainConfig, parse_config
 from mnist_lit.config.checks import show
-from mnist_lit.config.options import is_changeable, marked_options
+from mnist_lit.config.options import comparable, is_changeable, marked_options
 from mnist_lit.config.schema import CHANGEABLE
 from mnist_lit.console import plural
 from mnist_lit.errors import UserError
@@ -41,18 +41,19 @@ def resumed_config(folder: Path, overrides: list[str], composed: Mapping[str, An
         given, before = _get(composed, key), _get(own, key)
         if given is ABSENT and before is ABSENT:
             objections.append(f"{key}: the run's own config has no such option, and a resumed run keeps its config")
-        elif not (_is_same(given, before) or (is_changeable(key) and _is_same(_classes(given), _classes(before)))):
+        elif not (is_changeable(key) or _is_same(key, given, before)):
             objections.append(
                 f"{key}={_show(given)}: a resumed run keeps its own ({_show(before)}), because its weights were "
                 "trained with it. To change it, start a new run"
             )
         elif is_changeable(key):
             _set(changed, key, given)
-    classes, before = _classes(changed["callbacks"]), _classes(own["callbacks"])
+    then, now = _classes(own["callbacks"]), _classes(changed["callbacks"])
     objections += [
-        f"callbacks.{name}: a resumed run keeps the callbacks of its classes, because they can change the weights"
-        for name in dict.fromkeys([*classes, *before])
-        if classes.get(name) != before.get(name) and not objections
+        f"callbacks.{name}: a resumed run keeps its own callback classes, because they can change the weights. "
+        "To change them, start a new run"
+        for name in dict.fromkeys([*then, *now])
+        if then.get(name) != now.get(name)
     ]
     if objections:
         raise UserError("\n".join([*objections, f"What may change: {', '.join(marked_options(CHANGEABLE))}"]))
@@ -71,11 +72,11 @@ def _overridden_keys(overrides: list[str], preset: str | None) -> list[str]:
     return keys
 
 
-def _is_same(given: Any, before: Any) -> bool:
+def _is_same(key: str, given: Any, before: Any) -> bool:
     """A section is the same if the options that the run has are the same: a later version may have more."""
     if isinstance(given, Mapping) and isinstance(before, Mapping):
-        return all(_is_same(given.get(name, ABSENT), value) for name, value in before.items())
-    return bool(given == before)
+        return all(_is_same(f"{key}.{name}", given.get(name, ABSENT), value) for name, value in before.items())
+    return comparable(key, given) == comparable(key, before)
 
 
 def _classes(section: Any) -> dict[str, Any]:

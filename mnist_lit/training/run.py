@@ -39,6 +39,7 @@ from mnist_lit.training.callbacks import Stopwatch
 from mnist_lit.training.checkpoints import BestCheckpoint, LastCheckpoint, recover_checkpoint, step_of_checkpoint
 from mnist_lit.training.devices import auto_steps_per_execution, choose_precision, device_name, useful_threads
 from mnist_lit.training.loggers import finishing_trackers
+from mnist_lit.training.step import HOOKS
 from mnist_lit.training.trainer import build_trainer
 
 AnyCallback = TypeVar("AnyCallback", bound=Callback)
@@ -89,7 +90,7 @@ def train(
             if warning := model.loss.warning(model.output):
                 log.warning(warning_box("This combination trains badly", warning))
             try:
-                fit(trainer, model, data, checkpoint)
+                fit(trainer, model, data, checkpoint, resumed_at)
                 result.update(**run_progress(trainer))
                 if config.trainer.fast_dev_run:
                     trainer.test(model, data, verbose=False)
@@ -110,7 +111,9 @@ def train(
         return result.values
 
 
-def fit(trainer: Trainer, model: DigitClassifier, data: DigitDataModule, checkpoint: Path | None) -> None:
+def fit(
+    trainer: Trainer, model: DigitClassifier, data: DigitDataModule, checkpoint: Path | None, resumed_at: int | None
+) -> None:
     """Raises UserError if the checkpoint does not fit the run, or if a class from outside calls sys.exit."""
     try:
         with raising_keyboard_interrupt():
@@ -126,7 +129,7 @@ def fit(trainer: Trainer, model: DigitClassifier, data: DigitDataModule, checkpo
             raise
         raise UserError(f"{checkpoint}: does not fit this run: {error}") from error
     last = _callback(trainer, LastCheckpoint).best_model_path
-    if checkpoint and read_checkpoint(checkpoint)["global_step"] == trainer.global_step:
+    if trainer.global_step == resumed_at:
         return  # it made no step
     if last and not _same_weights(model, read_checkpoint(last)["state_dict"]):
         log.warning(
@@ -210,12 +213,14 @@ def _steps_per_execution(config: TrainConfig, model: DigitClassifier, device: to
 
 
 def _needs_batches(config: TrainConfig, model: DigitClassifier) -> bool:
-    """Whether the network or a callback that the config names has a hook that Lightning calls for each training
-    batch."""
+    """Whether the network or a callback that the config names has a hook that Lightning calls for each training batch.
+    What a hook of a step logs is kept once for each batch of Lightning, so such a hook needs batches, too."""
     entries = config.callbacks.entries.values()
     callbacks = [import_class(str(entry.target), "callbacks", entry.options) for entry in entries]
     bases = [(type(model), LightningModule), *((callback, Callback) for callback in callbacks)]
-    return any(getattr(found, hook) is not getattr(base, hook) for found, base in bases for hook in BATCH_HOOKS)
+    return any(
+        getattr(found, hook) is not getattr(base, hook) for found, base in bases for hook in (*BATCH_HOOKS, *HOOKS)
+    )
 
 
 def _callback(trainer: Trainer, kind: type[AnyCallback]) -> AnyCallback:

@@ -6,6 +6,7 @@ imports this module.
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import islice
@@ -99,13 +100,18 @@ def make_step(
 ) -> Step:
     params = [param for group in optimizer.param_groups for param in group["params"]]
     profile = model.trainer.profiler.profile
+    device = model.device.type
+    is_mixed = torch.is_autocast_enabled(device)  # Lightning calls training_step inside autocast
     zero_grad_hooks = [it.on_before_zero_grad for it in model.trainer.callbacks if has_hook(it, BEFORE_ZERO_GRAD)]
+
+    def outside_autocast() -> AbstractContextManager[object]:
+        return torch.autocast(device, enabled=False) if is_mixed else nullcontext()
 
     def add_gradients(images: Tensor, labels: Tensor, weight: float) -> tuple[Tensor, Tensor]:
         with profile("forward"):
             outputs = model(images)
             loss = model.loss(outputs, labels)
-        with profile("backward"):
+        with profile("backward"), outside_autocast():
             backward(loss if weight == 1 else loss * weight)
         return loss.detach(), outputs.detach()
 
@@ -115,9 +121,10 @@ def make_step(
         for param in params:
             param.grad = None  # faster than zero_grad: that costs a twentieth of a small network's step
         results = [add_gradients(*batch) for batch in batches]
-        if model.gradient_clip_val is not None:  # Lightning's clipping refuses fused optimizers in mixed precision
-            torch.nn.utils.clip_grad_norm_(params, model.gradient_clip_val)
-        update()
+        with outside_autocast():
+            if model.gradient_clip_val is not None:  # Lightning's clipping refuses fused optimizers in mixed precision
+                torch.nn.utils.clip_grad_norm_(params, model.gradient_clip_val)
+            update()
         return results[0] if len(results) == 1 else join_results(results)
 
     return step

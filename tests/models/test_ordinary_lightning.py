@@ -362,3 +362,35 @@ def test_images_alone_are_enough_to_predict(tmp_path: Path) -> None:
     images: Tensor = DATA.normalize(DATA.splits.test.images)
     predicted = make_trainer(tmp_path).predict(make_model(), DataLoader(images, batch_size=100))  # type: ignore[arg-type]
     assert torch.cat(predicted).shape == (360, 10)  # type: ignore[arg-type]
+
+
+class ChangesBatches(MLP):
+    """With the usual hook, which knows pairs of images and labels."""
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        images, labels = batch
+        return images.flip(3), labels
+
+
+class ChangesItsBatches(SklearnDigitsDataModule):
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        images, labels = batch
+        return images.flip(3), labels
+
+
+@pytest.mark.parametrize("owner", ["network", "data"])
+def test_a_hook_of_batches_gets_pairs(owner: str, tmp_path: Path) -> None:
+    network = ChangesBatches if owner == "network" else MLP
+    model = network(hidden=[8], optimizer=partial(Adam, lr=0.01))
+    data = SklearnDigitsDataModule() if owner == "network" else ChangesItsBatches()
+    options = {"logger": False, "enable_checkpointing": False, "enable_model_summary": False}  # a summary has no pairs
+    trainer = Trainer(accelerator="cpu", max_epochs=1, default_root_dir=tmp_path, **options)  # type: ignore[arg-type]
+    trainer.fit(model, datamodule=data)
+    assert trainer.global_step == data.steps_per_epoch
+
+
+def test_a_loss_that_is_not_a_number_is_not_left_out_of_the_mean() -> None:
+    model = MLP(hidden=[8])
+    model.eval_loss.update(torch.tensor(float("nan")), weight=2)
+    model.eval_loss.update(torch.tensor(1.0), weight=2)
+    assert model.eval_loss.compute().isnan()

@@ -1,19 +1,23 @@
 """Mixed precision only trains: validation and test compute in 32 bits. `auto` depends on network and device."""
 
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mnist_lit.build import build_model
+from mnist_lit.config import ClassSection
 from mnist_lit.evaluation.run_evaluation import evaluate_run
+from mnist_lit.models import DigitClassifier
 from mnist_lit.models.checkpoint_file import load_classifier, read_checkpoint, weights_digest
 from mnist_lit.run_folder import BEST, CHECKPOINTS, LAST, read_config
 from mnist_lit.training import devices
 from mnist_lit.training.run import train
 from tests.configs import compose_config
-from tests.conftest import Run
+from tests.conftest import TINY, Run
 from tests.selection import slow_except
 
 Start = Callable[..., Run]
@@ -137,3 +141,43 @@ def test_a_resumed_run_keeps_the_precision_that_auto_has_chosen(
     result = train(longer, begun.folder, {"command": "python train.py"}, resume=True)
     assert result["precision"] == begun.result["precision"]
     assert digest(begun) == digest(whole)
+
+
+class NotesAutocast(torch.optim.SGD):
+    seen: ClassVar[list[bool]] = []
+
+    def step(self, closure: Any = None) -> Any:
+        self.seen.append(torch.is_autocast_enabled("cpu"))
+        return super().step(closure)
+
+
+class Twice(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, images: Tensor) -> Tensor:
+        return 2 * images
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        NotesAutocast.seen.append(torch.is_autocast_enabled("cpu"))
+        return 2 * gradient
+
+
+class Doubles(nn.Module):
+    def forward(self, images: Tensor) -> Tensor:
+        return Twice.apply(images)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class DoublesScores(DigitClassifier):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.network = nn.Sequential(nn.Flatten(), nn.Linear(784, 10), Doubles())
+
+
+def test_backward_and_update_run_in_32_bits_as_in_plain_lightning(tmp_path: Path) -> None:
+    NotesAutocast.seen.clear()
+    config = compose_config(*TINY, "trainer.precision=bf16-mixed", "trainer.max_epochs=1", "scheduler=none")
+    model = ClassSection.model_validate({"_target_": f"{__name__}.DoublesScores"})
+    optimizer = ClassSection.model_validate({"_target_": f"{__name__}.NotesAutocast", "lr": 0.1})
+    train(config.model_copy(update={"model": model, "optimizer": optimizer}), tmp_path, {})
+    assert len(NotesAutocast.seen) >= 2 * 20
+    assert not any(NotesAutocast.seen)

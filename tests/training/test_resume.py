@@ -513,7 +513,7 @@ def test_a_run_without_last_ckpt_that_resumes_at_its_end_has_it_again(run: Calla
 
 
 AVERAGE = "{_target_: lightning.pytorch.callbacks.EMAWeightAveraging, decay: 0.5}"
-NEVER = "{_target_: lightning.pytorch.callbacks.Timer}"
+TIMER = "{_target_: lightning.pytorch.callbacks.Timer}"
 
 
 @pytest.mark.parametrize(
@@ -522,12 +522,12 @@ NEVER = "{_target_: lightning.pytorch.callbacks.Timer}"
         ([f"+callbacks.average={AVERAGE}"], ["+callbacks.average=null"], "average"),
         ([], [f"+callbacks.average={AVERAGE}"], "average"),
         ([f"+callbacks.average={AVERAGE}"], ["callbacks=none"], "average"),
-        ([f"+callbacks.average={AVERAGE}"], [f"+callbacks.other={NEVER}"], "other"),
+        ([f"+callbacks.average={AVERAGE}"], [f"+callbacks.other={TIMER}"], "other"),
         ([f"+callbacks.average={AVERAGE}"], ["callbacks.graph=false"], None),
         ([], ["callbacks=all"], None),
     ],
 )
-def test_a_resumed_run_keeps_the_callbacks_of_its_classes(
+def test_a_resumed_run_keeps_its_callback_classes(
     before: list[str], after: list[str], named: str | None, tmp_path: Path
 ) -> None:
     write_config(tmp_path, compose_config(*TINY, "scheduler=none", *before))
@@ -565,6 +565,20 @@ def test_no_warning_of_changed_weights_after_a_resume_at_the_end(
     assert "has changed the weights" not in caplog.text
 
 
+class ChangesAtTheEnd(Callback):
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        next(pl_module.parameters()).data.add_(1)
+
+
+def test_a_warning_of_changed_weights_after_a_resume_that_trains(
+    run: Callable[..., Run], caplog: pytest.LogCaptureFixture
+) -> None:
+    done = run("scheduler=none")
+    longer = compose_config(*TINY, "scheduler=none", "trainer.max_epochs=3")
+    train(longer, done.folder, {}, resume=True, callbacks=[ChangesAtTheEnd()])
+    assert "has changed the weights" in caplog.text
+
+
 class Requeued(Callback):
     """As submitit does in a job that Slurm stops and starts again."""
 
@@ -576,3 +590,16 @@ def test_a_job_that_slurm_starts_again_is_interrupted(tmp_path: Path) -> None:
     with pytest.raises(SystemExit):
         train(compose_config(*TINY), tmp_path, {}, callbacks=[Requeued()])
     assert read_result(tmp_path)["status"] == "interrupted"
+
+
+@pytest.mark.parametrize("option", ["patience=1", "stopping_threshold=0.3"])
+def test_the_decision_of_an_own_early_stopping_lasts(run: Callable[..., Run], option: str) -> None:
+    """As after Ctrl-C in the final test."""
+    stop = ["_target_=lightning.pytorch.callbacks.EarlyStopping", "monitor=val_acc", "mode=max", option]
+    options = ["trainer.max_epochs=30", "scheduler=none", *(f"+callbacks.stop.{it}" for it in stop)]
+    done = run(*options)
+    assert done.result["epochs"] < 30
+    before = weights_digest(load_classifier(done.folder / CHECKPOINTS / LAST))
+    again = train(compose_config(*TINY, *options), done.folder, {}, resume=True)
+    assert again["epochs"] == done.result["epochs"]
+    assert weights_digest(load_classifier(done.folder / CHECKPOINTS / LAST)) == before
