@@ -5,7 +5,7 @@ imports this module.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -16,6 +16,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.core.optimizer import LightningOptimizer
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from mnist_lit import private_apis
@@ -24,6 +25,7 @@ from mnist_lit.training.cuda_graph import ReplayedSteps, Step, can_replay
 
 HOOKS = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")  # of networks and callbacks
 BEFORE_ZERO_GRAD = "on_before_zero_grad"  # of callbacks
+StepHook = Callable[[Optimizer], object]
 
 
 class BlockSteps:
@@ -54,7 +56,9 @@ class BlockSteps:
 
     def _choose_step(self, model: Any, block: Block, optimizer: LightningOptimizer) -> Step:
         if needs_lightning(model.trainer, model):
-            return make_step(model, optimizer, optimizer.step, model.manual_backward)
+            if is_scaled(model.trainer) or not private_apis.usable(private_apis.STEP_COUNTER):
+                return make_step(model, optimizer, optimizer.step, model.manual_backward)  # it calls the hooks itself
+            return direct_step(model, optimizer, model.manual_backward, list_step_hooks(model))
         if can_replay(model, block):
             if self.replayed is None or self.replayed.optimizer is not optimizer:
                 with_update = partial(make_step, model, optimizer)
@@ -74,11 +78,23 @@ def needs_lightning(trainer: Any, model: LightningModule) -> bool:
     pass of a small network."""
     return (
         trainer.world_size > 1
-        or getattr(trainer.precision_plugin, "scaler", None) is not None
+        or is_scaled(trainer)
         or any(getattr(type(model), hook) is not getattr(LightningModule, hook) for hook in (*HOOKS, "backward"))
         or any(has_hook(it, hook) for it in trainer.callbacks for hook in (*HOOKS, BEFORE_ZERO_GRAD))
         or not private_apis.usable(private_apis.STEP_COUNTER)
     )
+
+
+def is_scaled(trainer: Any) -> bool:
+    """Whether the loss is scaled, as in 16-mixed."""
+    return getattr(trainer.precision_plugin, "scaler", None) is not None
+
+
+def list_step_hooks(model: Any) -> list[StepHook]:
+    """`on_before_optimizer_step` of the callbacks and of the network, in the order of Lightning."""
+    trainer = model.trainer
+    listening = [it for it in trainer.callbacks if has_hook(it, "on_before_optimizer_step")]
+    return [*(partial(it.on_before_optimizer_step, trainer, model) for it in listening), model.on_before_optimizer_step]
 
 
 def has_hook(callback: Callback, hook: str) -> bool:
@@ -86,10 +102,15 @@ def has_hook(callback: Callback, hook: str) -> bool:
     return getattr(getattr(callback, hook), "__func__", None) is not getattr(Callback, hook)
 
 
-def direct_step(model: Any, optimizer: LightningOptimizer) -> Step:
-    """The same without the hooks. The step still counts in `global_step`."""
+def direct_step(
+    model: Any,
+    optimizer: LightningOptimizer,
+    backward: Callable[[Tensor], object] = Tensor.backward,
+    hooks: Sequence[StepHook] = (),
+) -> Step:
+    """A step with these hooks alone. It counts in `global_step` as a step of Lightning does."""
     update = private_apis.fast_update(optimizer.optimizer)
-    return make_step(model, optimizer, lambda: private_apis.counted(optimizer, update))
+    return make_step(model, optimizer, lambda: private_apis.counted(optimizer, update), backward, hooks)
 
 
 def make_step(
@@ -97,6 +118,7 @@ def make_step(
     optimizer: LightningOptimizer,
     update: Callable[[], object],
     backward: Callable[[Tensor], object] = Tensor.backward,
+    hooks: Sequence[StepHook] = (),
 ) -> Step:
     params = [param for group in optimizer.param_groups for param in group["params"]]
     profile = model.trainer.profiler.profile
@@ -122,6 +144,8 @@ def make_step(
             param.grad = None  # faster than zero_grad: that costs a twentieth of a small network's step
         results = [add_gradients(*batch) for batch in batches]
         with outside_autocast():
+            for before_step in hooks:
+                before_step(optimizer.optimizer)
             if model.gradient_clip_val is not None:  # Lightning's clipping refuses fused optimizers in mixed precision
                 torch.nn.utils.clip_grad_norm_(params, model.gradient_clip_val)
             update()

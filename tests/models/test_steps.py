@@ -89,6 +89,34 @@ def test_a_callback_can_change_the_gradients(tmp_path: Path) -> None:
     assert fit(tmp_path, ZeroesGradients())[0] != fit(tmp_path)[0]
 
 
+class MeasuresGradients(Callback):
+    """Before the step, where the gradients are whole, and after it, where they are clipped."""
+
+    def __init__(self) -> None:
+        self.norms: list[list[float]] = [[], []]
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        assert isinstance(optimizer, torch.optim.Adam)
+        self.norms[0].append(self.measure(pl_module))
+
+    def on_before_zero_grad(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        if self.norms[0]:
+            self.norms[1].append(self.measure(pl_module))
+
+    def measure(self, pl_module: LightningModule) -> float:
+        return float(nn.utils.get_total_norm([p.grad for p in pl_module.parameters() if p.grad is not None]))
+
+
+def test_a_hook_of_the_step_sees_gradients_before_they_are_clipped(tmp_path: Path) -> None:
+    measured = MeasuresGradients()
+    direct, steps, _ = fit(tmp_path)
+    assert fit(tmp_path, measured) == (direct, steps, True)
+    before, after = measured.norms
+    assert len(before) == steps
+    assert max(before) > 0.5 >= max(after) - 1e-5
+    assert len(after) == steps - 1
+
+
 def test_a_layer_without_gradients_is_not_updated() -> None:
     """This holds in the middle of a block too, and after any number of earlier updates."""
 
