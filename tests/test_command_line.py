@@ -560,9 +560,12 @@ def test_data_files_that_cannot_be_trained_on_are_not_called_correct(
     (conf / "data").mkdir(parents=True)
     roles = ("train_images", "train_labels", "test_images", "test_labels")
     files = "".join(f"  {role}: {{name: {role}}}\n" for role in roles)
-    (conf / "data" / "letters.yaml").write_text(f"name: letters\nroot: x\nfolder: .\nfiles:\n{files}mirrors: []\n")
-    (conf / "data" / "broken.yaml").write_text("name: [x\n")
-    (conf / "data" / "unset.yaml").write_text("name: ${oc.env:NOWHERE}\nroot: x\nfolder: .\nfiles: {}\n")
+    for name, content in {
+        "letters": f"name: letters\nroot: x\nfolder: .\nfiles:\n{files}mirrors: []\n",
+        "broken": "name: [x\n",
+        "unset": "name: ${oc.env:NOWHERE}\nroot: x\nfolder: .\nfiles: {}\n",
+    }.items():
+        (conf / "data" / f"{name}.yaml").write_text(content, encoding="utf-8")
     monkeypatch.setattr("mnist_lit.cli.CONFIG_FOLDER", conf)
     for role in roles:
         (tmp_path / role).write_bytes(b"")
