@@ -154,7 +154,7 @@ def test_a_signal_stops_all_ranks_and_leaves_a_checkpoint(tmp_path: Path) -> Non
 )
 def test_a_killed_run_with_ranks_resumes_bit_for_bit(command: Command, tmp_path: Path, network: list[str]) -> None:
     """Batch norm has averages of its own in each rank."""
-    options = [*network, "trainer.max_epochs=60", "scheduler=none"]
+    options = [*network, "trainer.max_epochs=30", "scheduler=none"]
     process = start_long_run(tmp_path, *options)
     process.kill()
     while find_ranks(tmp_path / "run"):
