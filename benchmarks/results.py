@@ -26,10 +26,10 @@ The parts are from several processors, and each part names its own. They differ 
 
 | processor | matrices in f32 | in bf16 | cnn, `trainer.precision=auto` |
 | --- | --- | --- | --- |
-| AMD EPYC of *fit* | 172 GFLOP/s | 411 GFLOP/s | bf16-mixed, 0.73 times the time of *bare* |
+| AMD EPYC of *fit*, *articles* | 172 GFLOP/s | 411 GFLOP/s | bf16-mixed, 0.73 times the time of *bare* |
 | another AMD EPYC, of *lightning* | 206 GFLOP/s | 863 GFLOP/s | bf16-mixed, 0.61 times |
 | Intel Xeon with AVX-512 BF16, without AMX: *flops* | 328 GFLOP/s | 166 GFLOP/s | 32-true: slower with bf16 numbers |
-| Intel Xeon with AMX: *speedrun*, *sweeps*, *beside*, `intel` | 370 GFLOP/s | 2,459 GFLOP/s | bf16-mixed, 0.87 times |
+| Intel Xeon with AMX: *speedrun*, *beside*, *report*, `intel` | 370 GFLOP/s | 2,459 GFLOP/s | bf16-mixed, 0.87 times |
 
 - *run* is a whole run of `train.py` (TensorBoard with the default dashboards, CSV, progress bar, checkpoints,
   validation) in this process. Its time is `fit_seconds` in result.json: from the start of training to the end of the

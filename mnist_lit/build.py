@@ -98,8 +98,8 @@ def keyword_arguments(found: type) -> dict[str, bool]:
 
 
 def constructor_defaults(found: type) -> dict[str, Any]:
-    """Argument of the constructor → its default, those of the base classes, too. An argument that a subclass takes
-    without a default has none."""
+    """Argument of the constructor → its default. Arguments of the base classes count, too. If a subclass takes an
+    argument without a default, the argument has none."""
     defaults: dict[str, Any] = {}
     for base in reversed(found.__mro__):
         if inspect.isfunction(init := vars(base).get("__init__")):

@@ -152,9 +152,8 @@ class TimeoutProtocol(H11Protocol):
         self._limit_header_time()
 
     def _limit_header_time(self) -> None:
-        answered = (
-            self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
-        )  # before its body is whole
+        # The answer is complete, and the body of the request is not.
+        answered = self.conn.our_state is h11.DONE and self.conn.their_state is h11.SEND_BODY
         waiting = self.conn.their_state is h11.IDLE or answered
         if waiting and self.header_timeout is None:
             self.header_timeout = self.loop.call_later(REQUEST_TIMEOUT, self.transport.close)

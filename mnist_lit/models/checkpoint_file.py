@@ -125,8 +125,8 @@ def read_initial_weights(run: Path, model: DigitClassifier, classes: Sequence[st
 
 
 def holds_network_of(checkpoint: Mapping[str, Any], model: DigitClassifier) -> bool:
-    """Whether the checkpoint's network has the class and the options of `model`. An option that the checkpoint lacks is
-    newer than the checkpoint, which therefore has its default."""
+    """Whether the checkpoint's network has the class and the options of `model`. If the checkpoint lacks
+    an option, it is older than the option and counts as having the default."""
     defaults = {name: it for name, it in constructor_defaults(type(model)).items() if name in model.hparams}
     theirs = checkpoint["network"], defaults | checkpoint["hyper_parameters"]
     return theirs == (class_path(model), dict(model.hparams))

@@ -148,7 +148,8 @@ def read_mistakes(run: Run) -> dict[str, Any]:
 
 
 NO_IMAGES = np.zeros((0, 28, 28), np.uint8), np.zeros(0, np.int64)
-NOT_OF_THE_TEST = {"batch_size", "train_size", "label_noise", "augment", "mean", "std"}  # options of training images
+# Options that do not change the test images.
+NOT_OF_THE_TEST = {"batch_size", "train_size", "label_noise", "augment", "mean", "std"}
 _test_images: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # section `data` of the config → images and labels
 
 

@@ -41,7 +41,7 @@ retry = RetryHeartbeatStaleTrialCallback(inherit_intermediate_values=True)
 
 
 class Database(RDBStorage):
-    """A heartbeat that the database does not answer is left out. Optuna would send no other one."""
+    """A heartbeat that fails is left out. In Optuna, it ends the thread that sends the heartbeats."""
 
     def record_heartbeat(self, trial_id: int) -> None:
         with suppress(*LOST_STORAGE):

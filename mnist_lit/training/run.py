@@ -128,9 +128,9 @@ def fit(
         if checkpoint is None or not _passes(error, checkpoint_connector.__name__, ("resume", "restore", "_restore")):
             raise
         raise UserError(f"{checkpoint}: does not fit this run: {error}") from error
-    last = _callback(trainer, LastCheckpoint).best_model_path
     if trainer.global_step == resumed_at:
         return  # it made no step
+    last = _callback(trainer, LastCheckpoint).best_model_path
     if last and not _same_weights(model, read_checkpoint(last)["state_dict"]):
         log.warning(
             "A callback has changed the weights after the last checkpoint. The test uses the best checkpoint, which "
