@@ -87,6 +87,13 @@ class FileSet:
         return self.path / self.files[role].name
 
 
+def recorded_root(options: Mapping[str, Any]) -> str:
+    """Where the data of a finished run are: in the `root` of its data section; if they are not there, in
+    MNIST_LIT_DATA."""
+    elsewhere = os.environ.get("MNIST_LIT_DATA")
+    return elsewhere if elsewhere and find_faults(FileSet.from_options(options)) else options["root"]
+
+
 def find_faults(files: FileSet) -> dict[str, str]:
     """File name → what is wrong with it, for each of the four files that cannot be used."""
     recorded = _read_record(files.path)

@@ -1,6 +1,5 @@
 """Test a finished run again, from its folder alone: accuracy, calibration, latency. Or test several runs together."""
 
-import os
 import statistics
 import timeit
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from torchmetrics.functional.classification import multiclass_calibration_error
 from mnist_lit.build import GIVEN, build_data, build_loss
 from mnist_lit.config import IDXData, TrainConfig, parse_config
 from mnist_lit.config.schema import DIGITS_MODULE, MNIST_MODULE
-from mnist_lit.data.files import FileSet, find_faults
+from mnist_lit.data.files import recorded_root
 from mnist_lit.data.loader import EvalLoader
 from mnist_lit.errors import UserError
 from mnist_lit.evaluation.statistics import (
@@ -177,10 +176,7 @@ def recorded_config(checkpoint: Path, data_root: Path | None = None) -> TrainCon
     if data_root and not isinstance(data, IDXData):
         raise UserError(f"--data-root {data_root}: data={data.name} is not in a folder of MNIST's format")
     if isinstance(data, IDXData):
-        elsewhere = os.environ.get("MNIST_LIT_DATA")
-        if not data_root and elsewhere and find_faults(FileSet.from_options(data.options)):
-            data_root = Path(elsewhere)
-        data = data.model_copy(update={"root": str(data_root or data.root)})
+        data = data.model_copy(update={"root": str(data_root or recorded_root(data.options))})
     return config.model_copy(update={"data": data})
 
 

@@ -20,7 +20,10 @@ import vl_convert
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
+from mnist_lit.config import DataSection, IDXData
 from mnist_lit.console import plural
+from mnist_lit.data.files import FileSet, count_images, recorded_root
+from mnist_lit.data.idx import read_idx_file
 from mnist_lit.evaluation.statistics import confusion_matrix
 from mnist_lit.reports.leaderboard import Leaderboard, Row
 from mnist_lit.reports.plots import COLORS, plot_accuracies, plot_curves, plot_search, read_curves
@@ -35,7 +38,7 @@ from mnist_lit.reports.tables import (
     format_row,
     list_footnotes,
 )
-from mnist_lit.run_folder import BEST, CHECKPOINTS, CONFIG
+from mnist_lit.run_folder import CONFIG, read_config
 
 MOST_CURVES = len(COLORS)  # rows whose curves are drawn before the reader chooses
 MOST_POINTS = 60_000  # of all curves together; more make the page larger than 3 MB
@@ -155,18 +158,29 @@ _test_images: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # section `data` of
 
 def read_test_images(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Test images [n, 28, 28] uint8 and labels [n] of the run's data set; none if they are not on this machine."""
-    from mnist_lit.build import build  # imports torch
-    from mnist_lit.evaluation.run_evaluation import recorded_config
-
     with suppress(Exception):  # a data set from outside the package can raise anything
-        data = recorded_config(folder / CHECKPOINTS / BEST).data
+        data = read_config(folder).data
         key = repr(data.model_dump(by_alias=True, exclude=NOT_OF_THE_TEST))
         if key not in _test_images:
             _test_images[key] = NO_IMAGES  # if it fails, it is not tried again
-            test = build(data, "data").load().test  # without prepare_data, which downloads what is missing
-            _test_images[key] = test.images.squeeze(1).numpy(), test.labels.numpy()
+            _test_images[key] = _read_idx(data.options) if isinstance(data, IDXData) else _load(data)
         return _test_images[key]
     return NO_IMAGES
+
+
+def _read_idx(options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
+    """Downloads nothing. Imports no torch, so that the report of many runs is quick."""
+    files = FileSet.from_options({**options, "root": recorded_root(options)})
+    count_images(files)  # raises UserError
+    images = read_idx_file(files.file("test_images"), is_images=True)
+    return images, read_idx_file(files.file("test_labels"), is_images=False)
+
+
+def _load(data: DataSection) -> tuple[np.ndarray, np.ndarray]:
+    from mnist_lit.build import build
+
+    test = build(data, "data").load().test  # without prepare_data, which downloads what is missing
+    return test.images.squeeze(1).numpy(), test.labels.numpy()
 
 
 def _to_data_uri(pixels: np.ndarray) -> str:

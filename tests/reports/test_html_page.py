@@ -3,6 +3,8 @@
 import json
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mnist_lit.cli import app
+from mnist_lit.data.idx import read_idx_file
 from mnist_lit.reports.html_page import link_to, read_test_images
 from mnist_lit.reports.leaderboard import build_leaderboards
 from mnist_lit.reports.plots import plot_curves, plot_search, read_curves
@@ -273,6 +276,23 @@ def test_a_run_whose_images_are_gone_hides_those_of_no_other_run(
         write_config(tmp_path / name, compose_config(f"data.root='{root}'"))
         counts.append(len(read_test_images(tmp_path / name)[0]))
     assert counts == [0, 10_000]
+
+
+@pytest.mark.mnist
+def test_the_page_of_mnist_runs_imports_no_torch(tmp_path: Path, mnist_root: str) -> None:
+    folder = write_run(tmp_path / "run")
+    labels = read_idx_file(Path(mnist_root) / "MNIST/raw/t10k-labels-idx1-ubyte", is_images=False)
+    prediction = np.where(np.arange(10_000) < 3, (labels + 1) % 10, labels)
+    write_predictions(folder, np.ones(10_000), label=labels, prediction=prediction)
+    write_config(folder, compose_config(f"data.root='{mnist_root}'"))
+    code = (
+        "import sys; from mnist_lit.cli import app; app(standalone_mode=False)\n"
+        "print('IMPORTED', {'torch', 'lightning'} & set(sys.modules))"
+    )
+    command = [sys.executable, "-c", code, "report", str(tmp_path), "--html", str(tmp_path / "page.html")]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert "IMPORTED set()" in done.stdout, done.stderr
+    assert "data:image/png;base64," in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 def test_the_details_belong_to_the_last_run_of_a_seed(tmp_path: Path) -> None:
