@@ -186,7 +186,7 @@ class Pasting:
         ]
 
 
-@pytest.fixture(params=["bash", "zsh"])
+@pytest.fixture
 def pasting(request: pytest.FixtureRequest, tmp_path: Path) -> Pasting:
     if shutil.which(request.param) is None:
         pytest.skip(f"there is no {request.param}")
@@ -202,14 +202,14 @@ def pasting(request: pytest.FixtureRequest, tmp_path: Path) -> Pasting:
 
 
 REPEATED = [
-    [],
-    ["-m", "data.batch_size=64"],
-    ["-m", "hydra/sweeper=optuna", "data.batch_size=64,32", "sweep.trials=1"],
+    ("zsh", []),
+    ("bash", ["-m", "data.batch_size=64"]),
+    ("zsh", ["-m", "hydra/sweeper=optuna", "data.batch_size=64,32", "sweep.trials=1"]),
 ]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", REPEATED, ids=["run", "grid", "search"])
+@pytest.mark.parametrize(("pasting", "options"), REPEATED, ids=["run", "grid", "search"], indirect=["pasting"])
 def test_the_command_that_repeats_a_run_works_when_it_is_pasted(pasting: Pasting, options: list[str]) -> None:
     place = f"hydra.{'sweep' if options else 'run'}.dir={pasting.mine.name}/out"
     done = pasting.start("trainer.max_epochs=1", *options, place)
@@ -229,7 +229,12 @@ def test_the_command_that_repeats_a_run_works_when_it_is_pasted(pasting: Pasting
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["-m", "data.batch_size=64,32"]], ids=["run", "grid"])
+@pytest.mark.parametrize(
+    ("pasting", "options"),
+    [("bash", []), ("zsh", ["-m", "data.batch_size=64,32"])],
+    ids=["run", "grid"],
+    indirect=["pasting"],
+)
 def test_the_command_that_resumes_a_run_works_when_it_is_pasted(pasting: Pasting, options: list[str]) -> None:
     place = f"hydra.{'sweep' if options else 'run'}.dir={pasting.mine.name}/out"
     started = pasting.start("trainer.max_epochs=100000", *options, place)

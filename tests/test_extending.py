@@ -27,7 +27,7 @@ from mnist_lit.models.checkpoint_file import load_classifier, read_checkpoint
 from mnist_lit.run_folder import read_result
 from tests.configs import PROJECT, check_config
 from tests.conftest import Outcome
-from tests.selection import mark_slow, slow_except
+from tests.selection import slow_except
 
 Command = Callable[..., Outcome]
 PAGE = (PROJECT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -76,8 +76,8 @@ def test_the_page_shows_all_eight_kinds() -> None:
 
 
 @pytest.mark.parametrize("line", COMMANDS, ids=lambda line: " ".join(line.split()[4:]))
-def test_every_command_of_the_page_runs(train_py: Command, folder: Path, line: str) -> None:
-    done = paste(train_py, line)
+def test_every_command_of_the_page_runs(script: Command, folder: Path, line: str) -> None:
+    done = paste(script, line)
     assert done.code == 0, done.output
     result = read_result(folder / "run")
     assert result["status"] == "completed"
@@ -378,11 +378,11 @@ def write_classes(folder: Path) -> None:
 
 @pytest.mark.parametrize(("overrides", "message"), BAD, ids=str)
 def test_a_bad_class_is_one_clear_error_and_leaves_nothing(
-    train_py: Command, tmp_path: Path, overrides: list[str], message: str
+    script: Command, tmp_path: Path, overrides: list[str], message: str
 ) -> None:
     write_classes(tmp_path)
     (tmp_path / "mine" / "exits_when_imported.py").write_text("import sys\n\nsys.exit(0)\n", encoding="utf-8")
-    done = paste(train_py, "PYTHONPATH=mine python train.py --config-dir mine/conf", *overrides)
+    done = paste(script, "PYTHONPATH=mine python train.py --config-dir mine/conf", *overrides)
     assert done.code == 1, done.output
     assert message in done.output
     assert "Traceback" not in done.output
@@ -393,9 +393,9 @@ def test_a_bad_class_is_one_clear_error_and_leaves_nothing(
 @pytest.mark.parametrize(
     "choices", [["scheduler=onecycle", "+scheduler.total_steps=40"], ["scheduler=own"]], ids=lambda choices: choices[0]
 )
-def test_a_schedule_of_the_length_of_the_run_works(train_py: Command, tmp_path: Path, choices: list[str]) -> None:
+def test_a_schedule_of_the_length_of_the_run_works(script: Command, tmp_path: Path, choices: list[str]) -> None:
     write_classes(tmp_path)
-    done = paste(train_py, "PYTHONPATH=mine python train.py --config-dir mine/conf", *choices)
+    done = paste(script, "PYTHONPATH=mine python train.py --config-dir mine/conf", *choices)
     assert done.code == 0, done.output
 
 
@@ -512,16 +512,13 @@ def test_a_metric_of_an_own_callback_can_be_monitored(train_py: Command, tmp_pat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "option",
-    ["steps_per_execution=7", mark_slow("steps_per_execution=1"), mark_slow("accumulate_grad_batches=3")],
-)
-def test_what_a_callback_logs_lands_at_the_optimizer_step(train_py: Command, tmp_path: Path, option: str) -> None:
+@pytest.mark.parametrize("option", ["steps_per_execution=7", "steps_per_execution=1", "accumulate_grad_batches=3"])
+def test_what_a_callback_logs_lands_at_the_optimizer_step(script: Command, tmp_path: Path, option: str) -> None:
     write_classes(tmp_path)
     entry = "+callbacks.x._target_=bad.LogsMetrics"
-    done = paste(train_py, f"PYTHONPATH=mine python train.py {entry} scheduler=none trainer.{option}")
+    done = paste(script, f"PYTHONPATH=mine python train.py {entry} scheduler=none trainer.{option}")
     assert done.code == 0, done.output
-    resumed = train_py("resume=run", "trainer.max_epochs=3", PYTHONPATH="mine")
+    resumed = script("resume=run", "trainer.max_epochs=3", PYTHONPATH="mine")
     assert resumed.code == 0, resumed.output
     with (tmp_path / "run" / "metrics.csv").open(encoding="utf-8") as stream:
         rows = [*csv.DictReader(stream)]
@@ -591,12 +588,12 @@ BAD_FILES: list[tuple[Any, str]] = [
     ids=lambda value: value if isinstance(value, str) else " ".join(value),
 )
 def test_a_bad_data_file_is_one_clear_error_and_leaves_nothing(
-    train_py: Command, folder: Path, spoiled: dict[str, Callable[[bytes], bytes]], message: str
+    script: Command, folder: Path, spoiled: dict[str, Callable[[bytes], bytes]], message: str
 ) -> None:
     for name, spoil in spoiled.items():
         path = folder / "data" / "Letters" / "raw" / name
         path.write_bytes(spoil(path.read_bytes()))
-    done = paste(train_py, "PYTHONPATH=mine python train.py --config-dir mine/conf data=letters")
+    done = paste(script, "PYTHONPATH=mine python train.py --config-dir mine/conf data=letters")
     assert done.code == 1
     assert message in done.output
     assert str(Path("data", "Letters", "raw")) in done.output

@@ -27,6 +27,7 @@ LABELS = torch.tensor([3, 1, 4, 1, 5])
         ("mlp_512", 407_050),
         ("cnn", 1_007_590),
         ("convnet", 165_394),
+        ("convnet model.stride=2 model.channels=[4,4,4,4]", 1_070),
         ("fast_cnn", 108_890),
         ("fast_cnn model.crop=2", 72_026),
     ],

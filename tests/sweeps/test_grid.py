@@ -242,8 +242,7 @@ def wait_for(condition: Callable[[], bool], what: str, limit: float = 60) -> Non
 
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds the workers in /proc")
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("package", IN_PARALLEL)
+@pytest.mark.parametrize(("package", "signum"), zip(IN_PARALLEL, (signal.SIGINT, signal.SIGTERM), strict=True))
 def test_workers_of_a_stopped_sweep_write_checkpoints(tmp_path: Path, package: str, signum: int) -> None:
     """The signal reaches the sweep's own process alone, as `kill` sends it."""
     pytest.importorskip(package)

@@ -100,6 +100,7 @@ class Wider(FastCNN):
 
 NEWER_OPTIONS = [
     (ConvNet, {"channels": [2]}, {"dropout": 0.5}),
+    (ConvNet, {"channels": [2]}, {"stride": 2}),
     (FastCNN, {}, {"crop": 2}),
     (CNN, {}, {"activation": "tanh"}),
     (Wider, {}, {"factor": 2}),
