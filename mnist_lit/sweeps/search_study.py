@@ -168,7 +168,8 @@ def make_pruner(name: str) -> BasePruner:
 
 def check_same_study(place: str, before: dict[str, Any], now: dict[str, Any]) -> None:
     pairs = {key: (before["axes"].get(key), now["axes"].get(key)) for key in (before["axes"] | now["axes"])}
-    for name in ("fixed", "objectives", "sweep.sampler=grid"):
+    pairs["fixed"] = (" ".join(sorted(before["fixed"])), " ".join(sorted(now["fixed"])))
+    for name in ("objectives", "sweep.sampler=grid"):
         pairs[name] = (" ".join(before[name]), " ".join(now[name]))
     errors = [
         f"{name}: the study has {old or 'nothing'}, this command has {new or 'nothing'}"

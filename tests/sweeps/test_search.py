@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from typer.testing import CliRunner
 from mnist_lit.cli import app
 from mnist_lit.config import SweepSection, parse_sweep
 from mnist_lit.errors import UserError
-from tests.configs import PROJECT
+from tests.configs import PROJECT, compose_config
 from tests.conftest import Outcome
 from tests.sweeps.test_grid import QUICK, read_until, results, start
 
@@ -35,6 +36,7 @@ optuna = pytest.importorskip("optuna")
 from mnist_lit.sweeps import search_study as studies  # noqa: E402
 from mnist_lit.sweeps.search import cut_journal, find_cause, run_search  # noqa: E402
 from mnist_lit.sweeps.search_space import SearchSpace, parse_space  # noqa: E402
+from mnist_lit.sweeps.sweep_folder import dump_configs  # noqa: E402
 
 Command = Callable[..., Outcome]
 SEARCH = ["-m", "hydra/sweeper=optuna", *QUICK]
@@ -129,6 +131,16 @@ def test_a_study_with_another_space_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="objectives: the study has val_acc, this command has val_loss"):
         studies.open_study(section(objectives=["val_loss"]), space(LR, "seed=1"), tmp_path)
     studies.open_study(section(trials=50, sampler="random"), space(LR, "seed=1"), tmp_path)
+
+
+def test_a_study_is_the_same_with_its_options_in_another_order(tmp_path: Path) -> None:
+    options = [LR, "model=cnn,mlp_500", "seed=1", "trainer.max_epochs=2"]
+    configs = dump_configs(compose_config(f"model={name}") for name in ("cnn", "mlp_500"))
+    studies.open_study(section(), replace(space(*options), configs=configs), tmp_path)
+    turned = replace(space(*options[::-1]), configs=configs[::-1])
+    studies.open_study(section(), turned, tmp_path)
+    with pytest.raises(UserError, match="the files of the config have changed since it began"):
+        studies.open_study(section(), replace(turned, configs=configs[:1] * 2), tmp_path)
 
 
 @pytest.mark.slow
