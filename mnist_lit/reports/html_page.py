@@ -20,7 +20,7 @@ import vl_convert
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
-from mnist_lit.config import DataSection, IDXData
+from mnist_lit.config.schema import DataSection, IDXData, SklearnDigitsData
 from mnist_lit.console import plural
 from mnist_lit.data.files import FileSet, count_images, recorded_root
 from mnist_lit.data.idx import read_idx_file
@@ -177,9 +177,16 @@ def _read_idx(options: dict[str, Any]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _load(data: DataSection) -> tuple[np.ndarray, np.ndarray]:
-    from mnist_lit.build import build
+    """Without prepare_data, which downloads what is missing. The embedded digits need no Lightning."""
+    if isinstance(data, SklearnDigitsData):
+        from mnist_lit.data.datasets import load_digits
 
-    test = build(data, "data").load().test  # without prepare_data, which downloads what is missing
+        splits = load_digits(data.val_size, data.split_seed)
+    else:
+        from mnist_lit.build import build
+
+        splits = build(data, "data").load()
+    test = splits.test
     return test.images.squeeze(1).numpy(), test.labels.numpy()
 
 

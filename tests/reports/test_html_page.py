@@ -295,6 +295,17 @@ def test_the_page_of_mnist_runs_imports_no_torch(tmp_path: Path, mnist_root: str
     assert "data:image/png;base64," in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
+def test_the_test_images_of_the_embedded_digits_are_read_without_lightning(tmp_path: Path) -> None:
+    write_config(tmp_path, compose_config("data=digits"))
+    code = (
+        "import sys; from pathlib import Path; from mnist_lit.reports.html_page import read_test_images\n"
+        "print(read_test_images(Path(sys.argv[1]))[0].shape, 'lightning' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    assert done.stdout.split("\n")[0] == "(360, 28, 28) False", done.stderr
+
+
 def test_the_details_belong_to_the_last_run_of_a_seed(tmp_path: Path) -> None:
     for number, wrong in enumerate((6, 3)):
         folder = write_run(tmp_path / str(number), started=f"2026-01-0{number + 1}T00:00:00")
